@@ -1,0 +1,1 @@
+"""From activity data to grams and points: documents, formulas, pure functions. No clock, no database, no settings."""
