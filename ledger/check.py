@@ -1,0 +1,183 @@
+"""Recompute every projection from the journal and list what differs. Nothing is repaired: a difference is a bug or a
+tampering to explain."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import asyncpg
+
+from ledger.errors import LeafInvalid
+from ledger.leaves import read_leaf
+
+_SIDED = """
+    sided AS (
+        SELECT m.participant_id, m.asset, s.account, s.change, m.expires_on
+        FROM ledger.movement m, LATERAL (VALUES (m.to_account, m.amount), (m.from_account, -m.amount)) AS s (account,
+            change)
+    )
+"""
+
+# Each query returns one row per difference: what it is about, what is stored, what the journal says.
+_DIFFERENCES: dict[str, str] = {
+    "account balance": f"""
+        WITH {_SIDED}, expected AS (
+            SELECT participant_id, asset, account, sum(change) * CASE account WHEN 'debt' THEN -1 ELSE 1 END AS amount
+            FROM sided WHERE account IN ('available', 'pending', 'held', 'debt') GROUP BY participant_id, asset, account
+        ), stored AS (
+            SELECT a.participant_id, v.asset, v.account, v.amount FROM ledger.account a, LATERAL (VALUES
+                ('co2e_mg', 'available', co2e_available), ('co2e_mg', 'pending', co2e_pending), ('co2e_mg', 'held',
+                    co2e_held),
+                ('co2e_mg', 'debt', co2e_debt), ('points', 'available', points_available), ('points', 'pending',
+                    points_pending),
+                ('points', 'held', points_held), ('points', 'debt', points_debt)) AS v (asset, account, amount)
+        )
+        SELECT participant_id || ' ' || asset || ' ' || account AS about, coalesce(s.amount, 0)::text AS stored,
+               coalesce(e.amount, 0)::text AS journal
+        FROM stored s FULL JOIN expected e USING (participant_id, asset, account)
+        WHERE coalesce(s.amount, 0) <> coalesce(e.amount, 0)
+    """,
+    "bucket": f"""
+        WITH {_SIDED}, expected AS (
+            SELECT participant_id, expires_on, sum(change) AS amount FROM sided
+            WHERE account = 'available' AND asset = 'points' GROUP BY participant_id, expires_on
+        )
+        SELECT participant_id || ' ' || coalesce(expires_on::text, 'without a day') AS about,
+               coalesce(b.available, 0)::text AS stored, coalesce(e.amount, 0)::text AS journal
+        FROM ledger.bucket b FULL JOIN expected e USING (participant_id, expires_on)
+        WHERE coalesce(b.available, 0) <> coalesce(e.amount, 0)
+    """,
+    "next expiry": """
+        SELECT a.participant_id::text AS about, coalesce(a.next_expiry::text, 'none') AS stored,
+            min(b.expires_on)::text AS journal
+        FROM ledger.account a JOIN ledger.bucket b USING (participant_id) WHERE b.available > 0
+        GROUP BY a.participant_id HAVING a.next_expiry IS NULL OR a.next_expiry > min(b.expires_on)
+    """,
+    "counter": """
+        SELECT participant_id::text AS about, coalesce(a.counter, 0)::text AS stored,
+               format('%s transfers, highest %s', count(t.transfer_id), max(t.counter)) AS journal
+        FROM ledger.account a FULL JOIN ledger.transfer t USING (participant_id)
+        GROUP BY participant_id, a.counter
+        HAVING coalesce(a.counter, 0) <> count(t.transfer_id) OR coalesce(a.counter, 0) <> coalesce(max(t.counter), 0)
+    """,
+    "transfer without lines": """
+        SELECT participant_id || ' ' || transfer_id AS about, 'transfer' AS stored, 'no line' AS journal
+            FROM ledger.transfer t
+        WHERE NOT EXISTS (SELECT 1 FROM ledger.movement m WHERE m.participant_id = t.participant_id
+            AND m.transfer_id = t.transfer_id)
+    """,
+    "line without transfer": """
+        SELECT m.participant_id || ' ' || m.transfer_id AS about, 'line' AS stored, 'no transfer' AS journal
+            FROM ledger.movement m
+        WHERE NOT EXISTS (SELECT 1 FROM ledger.transfer t WHERE t.participant_id = m.participant_id
+            AND t.transfer_id = m.transfer_id)
+    """,
+    "leaf": """
+        SELECT t.participant_id || ' ' || t.transfer_id AS about, format('%s leaves', count(l.transfer_id)) AS stored,
+            '1 leaf' AS journal
+        FROM ledger.transfer t
+        LEFT JOIN (SELECT participant_id, transfer_id FROM ledger.leaf UNION ALL SELECT participant_id,
+            transfer_id FROM ledger.leaf_queue)
+            AS l USING (participant_id, transfer_id)
+        GROUP BY t.participant_id, t.transfer_id HAVING count(l.transfer_id) <> 1
+    """,
+    "log size": """
+        SELECT 'log' AS about, h.size::text AS stored, format('%s leaves up to %s', l.leaves, l.last) AS journal
+        FROM ledger.log_head h, (SELECT count(*) AS leaves, coalesce(max(log_index), -1) AS last FROM ledger.leaf) AS l
+        WHERE h.size <> l.leaves OR h.size <> l.last + 1
+    """,
+    "system total": f"""
+        WITH {
+        _SIDED.replace("m.participant_id, m.asset", "t.programme, m.asset").replace(
+            "FROM ledger.movement m,",
+            '''FROM ledger.movement m JOIN ledger.transfer t USING (participant_id, transfer_id)
+               JOIN ledger.leaf l USING (participant_id, transfer_id)
+                   JOIN ledger.fold_head f ON l.log_index < f.folded_to,''',
+        )
+    }, expected AS (
+            SELECT programme, asset, account, sum(change) AS amount FROM sided
+            WHERE account NOT IN ('available', 'pending', 'held', 'debt') GROUP BY programme, asset, account
+        )
+        SELECT programme || ' ' || asset || ' ' || account AS about, coalesce(s.amount, 0)::text AS stored,
+               coalesce(e.amount, 0)::text AS journal
+        FROM ledger.system_total s FULL JOIN expected e USING (programme, asset, account)
+        WHERE coalesce(s.amount, 0) <> coalesce(e.amount, 0)
+    """,
+}
+
+_COUNTS = """
+    SELECT (SELECT count(*) FROM ledger.account) AS accounts, (SELECT count(*) FROM ledger.transfer) AS transfers,
+           (SELECT count(*) FROM ledger.movement) AS lines, (SELECT size FROM ledger.log_head) AS log_size,
+           (SELECT count(*) FROM ledger.leaf_queue) AS queued, (SELECT folded_to FROM ledger.fold_head) AS folded_to
+"""
+
+_LEAVES = """
+    SELECT l.log_index, l.leaf, t.counter::text AS counter, t.kind, t.participant_id::text AS participant,
+        t.transfer_id::text AS transfer,
+           m.amounts
+    FROM ledger.leaf l
+    LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
+    LEFT JOIN LATERAL (
+        SELECT array_agg(concat_ws(' ', asset, from_account, to_account, amount, vintage,
+            expires_on) ORDER BY line) AS amounts
+        FROM ledger.movement m WHERE m.participant_id = l.participant_id AND m.transfer_id = l.transfer_id
+    ) AS m ON true
+    WHERE l.transfer_id IS NOT NULL ORDER BY l.log_index
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference: what was compared, about whom, what is stored and what the journal says."""
+
+    check: str
+    about: str
+    stored: str
+    journal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How much was compared, and every difference found."""
+
+    counts: dict[str, int]
+    findings: tuple[Finding, ...]
+
+
+async def check_ledger(connection: asyncpg.Connection) -> Checked:
+    """Compare balances, buckets, counters, leaves, the log and the system totals with the journal, as of one moment.
+
+    Needs only to read, and holds up nobody who posts.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute("SET LOCAL statement_timeout = 0")  # a large ledger takes minutes
+        counts = dict(await connection.fetchrow(_COUNTS) or {})
+        findings = [
+            Finding(check, row["about"], row["stored"], row["journal"])
+            for check, query in _DIFFERENCES.items()
+            for row in await connection.fetch(query, timeout=None)
+        ]
+        findings += [finding async for finding in _unlike_leaves(connection)]
+    return Checked(counts, tuple(findings))
+
+
+async def _unlike_leaves(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
+    """Leaves that are not canonical or do not say what the journal says."""
+    async for row in connection.cursor(_LEAVES, prefetch=1000):
+        try:
+            leaf = read_leaf(row["leaf"])
+        except LeafInvalid as invalid:
+            yield Finding("leaf content", f"index {row['log_index']}", str(invalid), "a canonical leaf")
+            continue
+        lines = [
+            " ".join(
+                filter(
+                    None,
+                    (line["asset"], line["from"], line["to"], line["amount"], line.get("vintage"), line.get("expires")),
+                )
+            )
+            for line in leaf["lines"]
+        ]
+        said = (leaf["participant"], leaf["transfer"], leaf["kind"], leaf["counter"], lines)
+        journal = (row["participant"], row["transfer"], row["kind"], row["counter"], row["amounts"])
+        if said != journal:
+            yield Finding("leaf content", f"index {row['log_index']}", str(said), str(journal))

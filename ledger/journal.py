@@ -1,0 +1,177 @@
+"""Accounts, lines and transfers, and what each kind of transfer posts: pure decisions on frozen values.
+ A line moves a positive amount of one asset from one account to another, so every transfer balances by construction. A
+line touches at most one participant; its other side is a system account, which has no row of its own while posting.
+`debt` is what a participant owes after a reversal found too little to take back: it is kept positive, and a line *from*
+debt makes it larger.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from uuid import UUID
+
+from ledger.errors import LedgerInvariantBroken
+
+ASSETS = ("co2e_mg", "points")
+PARTICIPANT_ACCOUNTS = ("available", "pending", "held", "debt")
+SYSTEM_ACCOUNTS = ("issuance", "lapsed", "retired", "clearing", "partner")
+PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
+CREDIT_CLASSES = ("project", "scenario", "behaviour")
+KINDS = ("credit", "reversal", "lapse")
+REVERSAL_REASONS = ("source_retracted", "evidence_disproved", "posted_in_error")
+AMOUNT_MAX = 2**63 - 1  # a BIGINT
+
+Balances = Mapping[tuple[str, str], int]
+Buckets = Mapping[date, int]
+"""Points still free, by the last day on which they may be used."""
+
+
+def no_balances() -> dict[tuple[str, str], int]:
+    """A new participant's: zero everywhere."""
+    return {(asset, account): 0 for asset in ASSETS for account in PARTICIPANT_ACCOUNTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One movement. Milligrams carry their class and vintage; points in or out of `available` carry the bucket they
+    belong to."""
+
+    from_account: str
+    to_account: str
+    asset: str
+    amount: int
+    credit_class: str | None = None
+    vintage: int | None = None
+    expires_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a participant has in the ledger, as locked for posting.
+
+    counter      how many transfers the participant has; the next one is counter + 1, so a missing leaf shows
+    next_expiry  a day no later than the first on which a bucket with points in it runs out; None when there is no
+                 bucket
+    """
+
+    participant_id: UUID
+    kind: str
+    programme: str
+    region: str
+    counter: int = 0
+    balances: Balances = field(default_factory=no_balances)
+    next_expiry: date | None = None
+
+    def balance(self, asset: str, account: str) -> int:
+        return self.balances[asset, account]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A decided transfer: balanced lines under one id, numbered within its participant.
+
+    effective_on   the Asia/Shanghai day on which the thing happened
+    recorded_at    when it was posted: the database's clock under the participant's lock
+    reverses       the credit it takes back, for a reversal
+    reason         why it was taken back (REVERSAL_REASONS)
+    """
+
+    transfer_id: UUID
+    participant_id: UUID
+    kind: str
+    counter: int
+    programme: str
+    region: str
+    lines: tuple[Line, ...]
+    effective_on: date
+    recorded_at: datetime
+    reverses: UUID | None = None
+    reason: str | None = None
+
+
+def credit_lines(
+    account: Account, *, co2e_mg: int, points: int, credit_class: str, vintage: int, expires_on: date
+) -> tuple[Line, ...]:
+    """Issue a reduction and its points; what the participant owes of either is paid back first."""
+    lines: list[Line] = []
+    for asset, amount in (("co2e_mg", co2e_mg), ("points", points)):
+        grams = asset == "co2e_mg"
+        repaid = min(amount, account.balance(asset, "debt"))
+        owed = Line("issuance", "debt", asset, repaid, credit_class if grams else None, vintage if grams else None)
+        free = replace(owed, to_account="available", amount=amount - repaid, expires_on=None if grams else expires_on)
+        lines += [line for line in (owed, free) if line.amount]
+    return tuple(lines)
+
+
+def reversal_lines(account: Account, buckets: Buckets, credit: Sequence[Line]) -> tuple[Line, ...]:
+    """Take a credit back: its points from their own bucket, then from the others as they run out, never from held ones;
+    the rest is debt.
+
+    buckets   the participant's free points after what has lapsed was closed
+    """
+    lines: list[Line] = []
+    for issued in credit:
+        if issued.asset == "co2e_mg":
+            taken = min(issued.amount, account.balance("co2e_mg", "available") - _taken(lines, "co2e_mg"))
+            lines += _taking(issued, taken, None)
+    points = sum(line.amount for line in credit if line.asset == "points")
+    own = next((line.expires_on for line in credit if line.asset == "points" and line.expires_on), None)
+    for expires_on in sorted(buckets, key=lambda day: (day != own, day)):
+        taken = min(points, buckets[expires_on])
+        if taken:
+            lines.append(Line("available", "issuance", "points", taken, expires_on=expires_on))
+            points -= taken
+    if points:
+        lines.append(Line("debt", "issuance", "points", points))
+    return tuple(lines)
+
+
+def _taking(issued: Line, taken: int, expires_on: date | None) -> list[Line]:
+    back = replace(issued, from_account="available", to_account="issuance", amount=taken, expires_on=expires_on)
+    owed = replace(back, from_account="debt", amount=issued.amount - taken)
+    return [line for line in (back, owed) if line.amount]
+
+
+def _taken(lines: Iterable[Line], asset: str) -> int:
+    return sum(line.amount for line in lines if line.asset == asset and line.from_account == "available")
+
+
+def lapse_lines(buckets: Buckets, today: date) -> tuple[Line, ...]:
+    """Close every bucket whose last day has passed."""
+    due = sorted(day for day, left in buckets.items() if day < today and left)
+    return tuple(Line("available", "lapsed", "points", buckets[day], expires_on=day) for day in due)
+
+
+def posted(account: Account, lines: Iterable[Line]) -> Account:
+    """The account after one more transfer of these lines.
+
+    Raises LedgerInvariantBroken if an amount is not positive or a balance would leave 0..2^63-1.
+    """
+    balances = dict(account.balances)
+    next_expiry = account.next_expiry
+    for line in lines:
+        if line.amount <= 0:
+            raise LedgerInvariantBroken(f"a line moves a positive amount, not {line.amount} {line.asset}")
+        for name, change in ((line.from_account, -line.amount), (line.to_account, line.amount)):
+            key = (line.asset, name)
+            if key in balances:
+                balances[key] += -change if name == "debt" else change
+                if not 0 <= balances[key] <= AMOUNT_MAX:
+                    raise LedgerInvariantBroken(
+                        f"{name} {line.asset} of {account.participant_id} would be {balances[key]}"
+                    )
+        if line.to_account == "available" and line.expires_on:
+            next_expiry = min(line.expires_on, next_expiry or line.expires_on)
+    return replace(account, counter=account.counter + 1, balances=balances, next_expiry=next_expiry)
+
+
+def buckets_after(buckets: Buckets, lines: Iterable[Line]) -> dict[date, int]:
+    """The free points by bucket after these lines; a bucket that was emptied stays with zero."""
+    after = dict(buckets)
+    for line in lines:
+        if line.asset == "points" and line.expires_on:
+            change = line.amount if line.to_account == "available" else -line.amount
+            after[line.expires_on] = after.get(line.expires_on, 0) + change
+            if after[line.expires_on] < 0:
+                raise LedgerInvariantBroken(f"the bucket of {line.expires_on} would hold {after[line.expires_on]}")
+    return after

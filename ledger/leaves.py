@@ -1,0 +1,277 @@
+"""The one byte encoding of everything the log commits to. Version 1 is frozen: see docs/audit.md and
+tests/vectors/leaves.json.
+ A leaf is canonical JSON (RFC 8785) whose values are strings, null, lists and objects only: an amount is a decimal
+string, a time is UTC to the second, an id is a lower-case UUID, a digest is lower-case hex. Every kind has a fixed set
+of fields, none of them optional, so one fact has one byte form. A leaf carries a pseudonym and random or keyed values;
+never personal data, and never a plain hash of any.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from ledger.errors import LeafInvalid
+from ledger.journal import (
+    AMOUNT_MAX,
+    ASSETS,
+    CREDIT_CLASSES,
+    KINDS,
+    PARTICIPANT_ACCOUNTS,
+    PARTICIPANT_KINDS,
+    REVERSAL_REASONS,
+    SYSTEM_ACCOUNTS,
+    Line,
+    Transfer,
+)
+
+VERSION = "1"
+LEAF_MAX_BYTES = 65_535  # an entry bundle writes a leaf's length in 16 bits
+SALT_BYTES = 32
+NONCE_BYTES = 16
+EVIDENCE_PREFIX = b"tanpuhui/evidence/1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CreditFacts:
+    """What a credit's leaf states beside the transfer: where the reduction came from and under which rules.
+
+    activity       the activity's own id
+    source, grade  the data provider's registered URI and the grade of its evidence (A operator, B device, C
+                   self-declared)
+    methodology, points_rule   SHA-256 of the documents, hex
+    claims         `<key version>:<HMAC hex>` of each order, meter period or payment claimed
+    evidence       evidence_commitment() of the evidence document, hex
+    signature      SHA-256 of the provider's signature over its request, hex; None when it did not sign
+    """
+
+    activity: UUID
+    source: str
+    grade: str
+    methodology: str
+    points_rule: str
+    evidence: str
+    claims: tuple[str, ...] = ()
+    signature: str | None = None
+
+
+def evidence_commitment(salt: bytes, document: bytes) -> str:
+    """SHA-256 of a fixed prefix, a 32-byte random salt and the evidence document, in hex: says nothing once the salt is
+    erased."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt is {SALT_BYTES} bytes, not {len(salt)}")
+    return hashlib.sha256(EVIDENCE_PREFIX + salt + document).hexdigest()
+
+
+def credit_leaf(transfer: Transfer, participant_kind: str, facts: CreditFacts, nonce: bytes) -> bytes:
+    """The leaf of a credit; `day` is the Asia/Shanghai day of the activity."""
+    return _encode(
+        _envelope(transfer, participant_kind, nonce)
+        | {
+            "activity": str(facts.activity),
+            "claims": sorted(facts.claims),
+            "day": transfer.effective_on.isoformat(),
+            "evidence": facts.evidence,
+            "grade": facts.grade,
+            "methodology": facts.methodology,
+            "points_rule": facts.points_rule,
+            "signature": facts.signature,
+            "source": facts.source,
+        }
+    )
+
+
+def reversal_leaf(transfer: Transfer, participant_kind: str, authority: str, nonce: bytes) -> bytes:
+    """The leaf of a reversal: the credit it takes back, why (REVERSAL_REASONS), and on whose authority (`operator` or
+    `source`)."""
+    return _encode(
+        _envelope(transfer, participant_kind, nonce)
+        | {"authority": authority, "reason": transfer.reason, "reverses": str(transfer.reverses), "signature": None}
+    )
+
+
+def lapse_leaf(transfer: Transfer, participant_kind: str, nonce: bytes) -> bytes:
+    """The leaf of points that ran out; each line names the bucket by its last day."""
+    return _encode(_envelope(transfer, participant_kind, nonce))
+
+
+def _envelope(transfer: Transfer, participant_kind: str, nonce: bytes) -> dict[str, Any]:
+    return {
+        "at": utc_second(transfer.recorded_at),
+        "counter": str(transfer.counter),
+        "kind": transfer.kind,
+        "lines": [_line(line) for line in transfer.lines],
+        "nonce": nonce.hex(),
+        "participant": str(transfer.participant_id),
+        "participant_kind": participant_kind,
+        "programme": transfer.programme,
+        "region": transfer.region,
+        "transfer": str(transfer.transfer_id),
+        "v": VERSION,
+    }
+
+
+def _line(line: Line) -> dict[str, str | None]:
+    fields: dict[str, str | None] = {
+        "amount": str(line.amount),
+        "asset": line.asset,
+        "from": line.from_account,
+        "to": line.to_account,
+    }
+    if line.asset == "points":
+        fields["expires"] = line.expires_on.isoformat() if line.expires_on else None
+    else:
+        fields["class"] = line.credit_class
+        fields["vintage"] = str(line.vintage)
+    return fields
+
+
+def utc_second(moment: datetime) -> str:
+    """`2026-11-22T13:05:07Z`: the second in which it happened, cut, not rounded."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# Every value is a string of the ASCII below, so sorted keys and no white space already are the RFC 8785 form (a test
+# compares).
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def _encode(fields: Mapping[str, Any]) -> bytes:
+    return _canonical(fields).encode("ascii")
+
+
+# Reading: what each field must look like.
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HEX32 = re.compile(r"[0-9a-f]{64}")
+_HEX16 = re.compile(r"[0-9a-f]{32}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_YEAR = re.compile(r"[12][0-9]{3}")
+_CODE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-\[\]-~]{1,500}")
+_CLAIM = re.compile(r"[1-9][0-9]{0,4}:[0-9a-f]{64}")
+
+Check = Callable[[object], bool]
+
+
+def _like(pattern: re.Pattern[str]) -> Check:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _among(names: Sequence[str]) -> Check:
+    return lambda value: isinstance(value, str) and value in names
+
+
+def _amount(value: object) -> bool:
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None and int(value) <= AMOUNT_MAX
+
+
+def _moment(form: str) -> Check:
+    def check(value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            read = datetime.strptime(value, form).replace(tzinfo=UTC)
+        except ValueError:
+            return False
+        return (utc_second(read) if "%H" in form else read.date().isoformat()) == value
+
+    return check
+
+
+def _none_or(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _claims(value: object) -> bool:
+    return isinstance(value, list) and all(map(_like(_CLAIM), value)) and value == sorted(set(value))
+
+
+_DAY = _moment("%Y-%m-%d")
+_ACCOUNTS = PARTICIPANT_ACCOUNTS + SYSTEM_ACCOUNTS
+
+_LINE: dict[str, Check] = {
+    "amount": _amount,
+    "asset": _among(ASSETS),
+    "from": _among(_ACCOUNTS),
+    "to": _among(_ACCOUNTS),
+}
+_LINE_OF: dict[str, dict[str, Check]] = {
+    "points": _LINE | {"expires": _none_or(_DAY)},
+    "co2e_mg": _LINE | {"class": _among(CREDIT_CLASSES), "vintage": _like(_YEAR)},
+}
+_ENVELOPE: dict[str, Check] = {
+    "at": _moment("%Y-%m-%dT%H:%M:%SZ"),
+    "counter": _amount,
+    "kind": _among(KINDS),
+    "lines": lambda value: isinstance(value, list) and len(value) > 0,
+    "nonce": _like(_HEX16),
+    "participant": _like(_UUID),
+    "participant_kind": _among(PARTICIPANT_KINDS),
+    "programme": _like(_CODE),
+    "region": _like(_CODE),
+    "transfer": _like(_UUID),
+    "v": _among([VERSION]),
+}
+_FIELDS: dict[str, dict[str, Check]] = {
+    "credit": _ENVELOPE
+    | {
+        "activity": _like(_UUID),
+        "claims": _claims,
+        "day": _DAY,
+        "evidence": _like(_HEX32),
+        "grade": _among(("A", "B", "C")),
+        "methodology": _like(_HEX32),
+        "points_rule": _like(_HEX32),
+        "signature": _none_or(_like(_HEX32)),
+        "source": _like(_URI),
+    },
+    "reversal": _ENVELOPE
+    | {
+        "authority": _among(("operator", "source")),
+        "reason": _among(REVERSAL_REASONS),
+        "reverses": _like(_UUID),
+        "signature": _none_or(_like(_HEX32)),
+    },
+    "lapse": _ENVELOPE,
+}
+
+
+def read_leaf(leaf: bytes) -> dict[str, Any]:
+    """The fields of a leaf of version 1, checked one by one.
+
+    Raises LeafInvalid when the bytes are not the one canonical form of a known kind; the message names the field.
+    """
+    if not 0 < len(leaf) <= LEAF_MAX_BYTES:
+        raise LeafInvalid(f"a leaf has 1 to {LEAF_MAX_BYTES} bytes, not {len(leaf)}")
+    try:
+        fields = json.loads(leaf.decode("ascii"))
+    except (ValueError, RecursionError) as wrong:
+        raise LeafInvalid(f"a leaf is JSON in ASCII: {wrong}") from None
+    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+        raise LeafInvalid(f'expected an object with "v":"{VERSION}"')
+    kind = fields.get("kind")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise LeafInvalid(f"kind is one of {', '.join(_FIELDS)}, not {kind!r}")
+    _check(fields, _FIELDS[kind], kind)
+    for number, line in enumerate(fields["lines"]):
+        asset = line.get("asset") if isinstance(line, dict) else None
+        if not isinstance(asset, str) or asset not in _LINE_OF:
+            raise LeafInvalid(f"lines[{number}] names one of the assets {', '.join(_LINE_OF)}, not {asset!r}")
+        _check(line, _LINE_OF[asset], f"lines[{number}]")
+    if _encode(fields) != leaf:
+        raise LeafInvalid("the bytes are not the canonical form of their fields")
+    return fields
+
+
+def _check(fields: Mapping[str, object], checks: Mapping[str, Check], where: str) -> None:
+    if fields.keys() != checks.keys():
+        missing, unknown = sorted(checks.keys() - fields.keys()), sorted(fields.keys() - checks.keys())
+        raise LeafInvalid(f"{where}: missing fields {missing}, unknown fields {unknown}")
+    for name, check in checks.items():
+        if not check(fields[name]):
+            raise LeafInvalid(f"{where}: {name} cannot be {fields[name]!r}")
