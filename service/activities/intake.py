@@ -1,0 +1,234 @@
+"""What a reported activity is worth, decided in pure code before any lock: a Report the poster can post, whatever its
+verdict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import orjson
+
+from ledger.leaves import NONCE_BYTES, SALT_BYTES
+from service.activities.rules import RuleBook, RuleRef
+from service.clock import Fresh
+from service.keyring import Keyring
+from service.quantification.model import ActivityData
+from service.quantification.points import PointsRule, points_for
+from service.quantification.quantify import activity_day, quantify
+from service.quantification.refusals import (
+    ImproperNumber,
+    MissingFactor,
+    MissingInput,
+    NotCredited,
+    NotRuled,
+    OutsideCalendar,
+    UnknownInput,
+)
+from service.quantification.refusals import Refusal as RuleRefusal
+
+CLOCK_SKEW = timedelta(minutes=5)  # a provider's clock may run ahead of ours by this much
+
+# The report is faulty or a rule is: nothing was judged, so nothing is stored and it may be sent again under the same
+# id.
+_UNJUDGED = (NotRuled, UnknownInput, MissingInput, ImproperNumber, OutsideCalendar, MissingFactor)
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """A registered source as it stands now: what it may report, from when to when, and how far its evidence is
+    trusted."""
+
+    source_id: int
+    uri: str
+    grade: str
+    scenarios: frozenset[str]
+    programme: str
+    region: str
+    valid_from: date
+    valid_to: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedActivity:
+    """One well-formed event of a provider: times aware, figures exact, `basis` saying how each figure was obtained."""
+
+    event_id: str
+    subject: str
+    type: str
+    time: str | None
+    scenario: str
+    started_at: datetime
+    ended_at: datetime
+    inputs: Mapping[str, Decimal]
+    basis: Mapping[str, str]
+    vehicle: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing is credited: a documented problem and its parameters. A final one is stored and stays the answer."""
+
+    slug: str
+    params: Mapping[str, str]
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What an activity earns: milligrams and points, under which class and vintage."""
+
+    co2e_mg: int
+    points: int
+    credit_class: str
+    vintage: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRules:
+    """The rules an activity was judged by, as registered."""
+
+    methodology: RuleRef
+    points: RuleRef
+    points_rule: PointsRule
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An assessed activity on its way to the ledger.
+
+    key, subject_tag, fingerprint   HMACs under the keyring's current key: the bare values stop here
+    verdict    its worth, or why it earns nothing
+    rules      what it was judged by; None when it was not judged
+    document   the evidence as canonical JSON: what the commitment in the log covers
+    """
+
+    key: bytes
+    subject_tag: bytes
+    fingerprint: bytes
+    key_version: int
+    licence: Licence
+    activity_id: UUID
+    scenario: str
+    day: date | None
+    verdict: Worth | Refusal
+    rules: AppliedRules | None
+    document: bytes
+    salt: bytes
+    nonce: bytes
+
+    @property
+    def subject(self) -> tuple[int, bytes]:
+        return self.licence.source_id, self.subject_tag
+
+    @property
+    def stores_nothing(self) -> bool:
+        return isinstance(self.verdict, Refusal) and not self.verdict.final
+
+
+def assess(activity: ReportedActivity, licence: Licence, rules: RuleBook, keyring: Keyring, fresh: Fresh) -> Report:
+    """Judge one activity by the rules of its day. No lock, no database.
+
+    The order is fixed: calendar, licence for the scenario, licence on the day, time, methodology in force, its status
+    here, then the activity's own figures and the methodology's conditions.
+    """
+    applied: AppliedRules | None = None
+    day: date | None = None
+    try:
+        day = activity_day(activity.started_at)
+        refused = _refused_by_licence(activity, licence, day, fresh.clock())
+        if refused is None:
+            verdict, applied = _judged(activity, day, rules, fresh.clock())
+        else:
+            verdict = refused
+    except RuleRefusal as refusal:
+        verdict = Refusal(refusal.slug, refusal.params)
+    source, document = licence.uri.encode(), evidence_document(activity)
+    return Report(
+        key=keyring.tag("event", source + b"\0" + activity.event_id.encode()),
+        subject_tag=keyring.tag("subject", source + b"\0" + activity.subject.encode()),
+        fingerprint=keyring.tag("fingerprint", _body(activity, document)),
+        key_version=keyring.current,
+        licence=licence,
+        activity_id=fresh.id(),
+        scenario=activity.scenario,
+        day=day,
+        verdict=verdict,
+        rules=applied,
+        document=document,
+        salt=fresh.random(SALT_BYTES),
+        nonce=fresh.random(NONCE_BYTES),
+    )
+
+
+def _refused_by_licence(activity: ReportedActivity, licence: Licence, day: date, now: datetime) -> Refusal | None:
+    if activity.scenario not in licence.scenarios:
+        return Refusal("scenario-not-licensed", {"scenario": activity.scenario})
+    if day < licence.valid_from or (licence.valid_to and day > licence.valid_to):
+        span = {"valid_from": licence.valid_from.isoformat(), "valid_to": str(licence.valid_to or "…")}
+        return Refusal("source-licence-not-valid", {**span, "day": day.isoformat()})
+    if activity.ended_at > now + CLOCK_SKEW:
+        return Refusal("activity-in-future", {"ended_at": _utc(activity.ended_at), "now": _utc(now)})
+    return None
+
+
+def _judged(
+    activity: ReportedActivity, day: date, rules: RuleBook, now: datetime
+) -> tuple[Worth | Refusal, AppliedRules | None]:
+    methodology = rules.methodology(activity.scenario, day)
+    points_rule = rules.points_rule(now)
+    if methodology.status not in rules.allowed_statuses:
+        return Refusal("methodology-not-allowed", {"methodology": methodology.id, "status": methodology.status}), None
+    applied = AppliedRules(rules.refs[methodology.digest], rules.refs[points_rule.digest], points_rule)
+    try:
+        reduction = quantify(methodology, ActivityData(activity.started_at, activity.ended_at, activity.inputs))
+    except NotCredited as refusal:
+        return Refusal(refusal.slug, refusal.params, final=not isinstance(refusal, _UNJUDGED)), applied
+    points = points_for(points_rule, reduction.co2e).n
+    return Worth(reduction.co2e.mg, points, methodology.credit_class, reduction.vintage), applied
+
+
+def subject_tag(keyring: Keyring, source_uri: str, subject: str) -> bytes:
+    """The tag under which a provider's own id for a person is kept."""
+    return keyring.tag("subject", source_uri.encode() + b"\0" + subject.encode())
+
+
+def evidence_document(activity: ReportedActivity) -> bytes:
+    """The evidence as RFC 8785 JSON of strings only: sorted keys, times in UTC, figures as plain decimals without
+    trailing zeros.
+
+    It names no person: the provider's id for its rider is left out, the event's own id is what an auditor asks the
+    provider for.
+    """
+    return orjson.dumps(
+        {
+            "basis": dict(activity.basis),
+            "ended_at": _utc(activity.ended_at),
+            "event": activity.event_id,
+            "inputs": {name: plain_decimal(value) for name, value in activity.inputs.items()},
+            "scenario": activity.scenario,
+            "started_at": _utc(activity.started_at),
+            "vehicle": activity.vehicle,
+        },
+        option=orjson.OPT_SORT_KEYS,
+    )
+
+
+def _body(activity: ReportedActivity, document: bytes) -> bytes:
+    """Everything that makes two events under one id the same, unambiguously joined."""
+    return orjson.dumps([activity.type, activity.subject, activity.time]) + document
+
+
+def plain_decimal(value: Decimal) -> str:
+    """`2.50` and `2.5` are one figure: the shortest plain text of it, or its own text when it is no figure a rule would
+    take."""
+    if not value.is_finite() or abs(value.adjusted()) > 50:
+        return str(value)[:64]
+    return format(value.normalize(), "f")
+
+
+def _utc(moment: datetime) -> str:
+    try:
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # the first or last hours of the calendar
+        return moment.isoformat()

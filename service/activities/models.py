@@ -1,0 +1,83 @@
+"""Tables of what is reported: sources, rules, event keys, activities and their erasable evidence (families of keys:
+docs/ledger.md)."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Column, Date, DateTime, Identity, Integer, LargeBinary, SmallInteger, Text, Uuid, text
+from sqlmodel import Field
+
+from service.database import ServiceTable
+
+
+class Source(ServiceTable, table=True):
+    """数据方: a registered data provider, what it may report and when, and the grade of its evidence."""
+
+    __tablename__ = "source"
+    source_id: int = Field(sa_column=Column(Integer, Identity(always=True), primary_key=True))
+    uri: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    title_zh: str = Field(sa_column=Column(Text, nullable=False))
+    title_en: str = Field(sa_column=Column(Text, nullable=False))
+    grade: str = Field(sa_column=Column(Text, nullable=False))
+    scenarios: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    programme: str = Field(sa_column=Column(Text, nullable=False))
+    region: str = Field(sa_column=Column(Text, nullable=False))
+    valid_from: date = Field(sa_column=Column(Date, nullable=False))
+    valid_to: date | None = Field(sa_column=Column(Date))
+    registered_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class RuleDocument(ServiceTable, table=True):
+    """A methodology or points rule as it was when something was first posted under it: its bytes, found by their
+    digest."""
+
+    __tablename__ = "rule_document"
+    rule_id: int = Field(sa_column=Column(Integer, Identity(always=True), primary_key=True))
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    registered_at: datetime = Field(
+        sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now()"))
+    )
+
+
+class EventKey(ServiceTable, table=True):
+    """HMAC of source and event id, keyed by itself; with the fingerprint that tells a repeat from a conflict."""
+
+    __tablename__ = "event_key"
+    key: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    key_version: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    participant_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    activity_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+
+
+class Activity(ServiceTable, table=True):
+    """低碳行为: one report and what became of it. Its reduction and points are its transfer's, which has the same id."""
+
+    __tablename__ = "activity"
+    participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    activity_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    source_id: int = Field(sa_column=Column(Integer, nullable=False))
+    scenario: str = Field(sa_column=Column(Text, nullable=False))
+    day: date = Field(sa_column=Column(Date, nullable=False))
+    outcome: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str | None = Field(sa_column=Column(Text))
+    methodology_id: int = Field(sa_column=Column(Integer, nullable=False))
+    points_rule_id: int = Field(sa_column=Column(Integer, nullable=False))
+    programme: str = Field(sa_column=Column(Text, nullable=False))
+    region: str = Field(sa_column=Column(Text, nullable=False))
+    recorded_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Evidence(ServiceTable, table=True):
+    """What was reported, the salt of its commitment in the log, and the values that refused it: all of it erasable."""
+
+    __tablename__ = "evidence"
+    participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    activity_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    salt: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    refusal: bytes | None = Field(sa_column=Column(LargeBinary))

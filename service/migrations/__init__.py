@@ -1,0 +1,32 @@
+"""Bring a database to this version's schema, and say whether it is there."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+
+def migrate(owner_url: str) -> None:
+    """Apply what is missing, as the owner role. Safe to run by two processes at once."""
+    command.upgrade(_config(owner_url), "head")
+
+
+def differences(owner_url: str) -> None:
+    """Raise if the tables described in code are not those in the database (used by tests)."""
+    command.check(_config(owner_url))
+
+
+def expected_version() -> str:
+    """The newest migration this code knows."""
+    head = ScriptDirectory.from_config(_config("")).get_current_head()
+    assert head is not None  # the migrations ship with the package
+    return head
+
+
+def _config(owner_url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["database_url"] = owner_url
+    return config

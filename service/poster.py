@@ -1,0 +1,208 @@
+"""Gathers requests into batches, posts each batch in one transaction, and hands every request its outcomes.
+ Requests that arrive while a batch is committing form the next one. A batch that fails on data is retried in halves
+until the faulty command stands alone; deadlocks and lost connections are retried whole, which is safe because a
+command's ids are made before it is first tried. A client that goes away cancels nothing. The queue is bounded.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.activities.intake import Refusal
+from service.clock import Fresh
+from service.database import Pool
+from service.posting import Command, LinksChanged, Outcome, post_batch
+
+_log = structlog.get_logger(__name__)
+
+BATCH_ITEMS = 1_000  # what one transaction takes: larger ones gain nothing and hold their locks longer
+RETRY_FOR_S = 20.0  # how long a lost database is waited for before the requests are told to come back
+CONTENTION_RETRIES = 8
+
+BATCH_SIZE = Histogram("tanpuhui_batch_commands", "Commands in one transaction", buckets=(1, 4, 16, 64, 256, 1024))
+BATCH_SECONDS = Histogram("tanpuhui_batch_seconds", "Time of one transaction, retries included")
+WAITING = Gauge("tanpuhui_waiting_commands", "Commands waiting to be posted", multiprocess_mode="livesum")
+POISON = Counter("tanpuhui_poison_commands", "Commands that could not be posted: each is a bug to look at")
+
+# The transaction was not at fault: somebody else held a lock, or won.
+_CONTENTION = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    LinksChanged,
+)
+# The server is away, or going: nobody is told anything until it is known whether the commit happened.
+_LOST = (
+    OSError,  # includes ConnectionError and TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+class QueueFull(Exception):
+    """More is waiting than the poster may hold: try again in a moment."""
+
+
+class DatabaseAway(Exception):
+    """The database could not be reached for as long as the poster waits. What was sent may or may not be posted: send
+    it again."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    commands: Sequence[Command]
+    answer: "asyncio.Future[list[Outcome]]"
+
+
+class Poster:
+    """One per process. `lanes` batches are posted at the same time, so that the database works while the next batch is
+    prepared."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        fresh: Fresh,
+        *,
+        clock_offset: timedelta,
+        lanes: int,
+        queue_items: int,
+        batch_items: int = BATCH_ITEMS,
+    ) -> None:
+        self._pool, self._fresh, self._clock_offset = pool, fresh, clock_offset
+        self._queue_items, self._batch_items = queue_items, batch_items
+        self._waiting: deque[_Request] = deque()
+        self._waiting_items = 0
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._lanes = [asyncio.create_task(self._lane(), name=f"poster lane {number}") for number in range(lanes)]
+
+    async def post(self, commands: Sequence[Command]) -> list[Outcome]:
+        """The outcomes of these commands in their order, once they are committed.
+
+        Raises QueueFull when too many wait or the process is stopping, DatabaseAway when the database stays away.
+        """
+        if self._stopping or (self._waiting and self._waiting_items + len(commands) > self._queue_items):
+            raise QueueFull
+        request = _Request(commands, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._count(len(commands))
+        self._arrived.set()
+        return await request.answer
+
+    async def stop(self) -> None:
+        """Take nothing new, post what waits, and end."""
+        self._stopping = True
+        self._arrived.set()
+        await asyncio.gather(*self._lanes)
+
+    def _count(self, change: int) -> None:
+        self._waiting_items += change
+        WAITING.inc(change)
+
+    async def _lane(self) -> None:
+        while not (self._stopping and not self._waiting):
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
+            requests = self._next_batch()
+            if requests:
+                await self._answer(requests)
+        self._arrived.set()  # the other lanes look again, and end
+
+    def _next_batch(self) -> list[_Request]:
+        requests: list[_Request] = []
+        items = 0
+        while self._waiting and (not requests or items + len(self._waiting[0].commands) <= self._batch_items):
+            requests.append(self._waiting.popleft())
+            items += len(requests[-1].commands)
+        self._count(-items)
+        return requests
+
+    async def _answer(self, requests: Sequence[_Request]) -> None:
+        commands = [command for request in requests for command in request.commands]
+        BATCH_SIZE.observe(len(commands))
+        outcomes: list[Outcome | None] = [None] * len(commands)
+        away: DatabaseAway | None = None
+        try:
+            with BATCH_SECONDS.time():
+                for places in _rounds(commands):
+                    posted = await self._post_halving([commands[place] for place in places])
+                    for place, outcome in zip(places, posted, strict=True):
+                        outcomes[place] = outcome
+        except DatabaseAway as error:
+            away = error
+        start = 0
+        for request in requests:
+            mine = outcomes[start : start + len(request.commands)]
+            start += len(request.commands)
+            if request.answer.done():  # its client went away; what it sent is posted all the same
+                continue
+            done = [outcome for outcome in mine if outcome is not None]
+            if away and len(done) < len(mine):
+                request.answer.set_exception(away)
+            else:
+                request.answer.set_result(done)
+
+    async def _post_halving(self, commands: Sequence[Command]) -> list[Outcome]:
+        try:
+            return await self._post_retrying(commands)
+        except DatabaseAway:
+            raise
+        except Exception as fault:
+            # Any other fault belongs to some command of the batch: find it, and let its neighbours pass.
+            if len(commands) > 1:
+                middle = len(commands) // 2
+                return await self._post_halving(commands[:middle]) + await self._post_halving(commands[middle:])
+            POISON.inc()
+            _log.error("command could not be posted", key=commands[0].key.hex(), exc_info=fault)
+            return [Refusal("posting-failed", {})]
+
+    async def _post_retrying(self, commands: Sequence[Command]) -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + RETRY_FOR_S
+        contended = 0
+        while True:
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    return await post_batch(connection, commands, self._fresh, self._clock_offset)
+            except _CONTENTION as error:
+                contended += 1
+                _log.info("batch is tried again", because=type(error).__name__, items=len(commands))
+                if contended > CONTENTION_RETRIES:
+                    raise DatabaseAway from error
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**contended))
+            except _LOST as error:
+                if loop.time() > give_up:
+                    raise DatabaseAway from error
+                _log.warning("database lost", because=type(error).__name__, items=len(commands))
+                await self._pool.expire_connections()
+                await asyncio.sleep(random.uniform(0.05, 0.3))
+
+
+def _rounds(commands: Sequence[Command]) -> list[list[int]]:
+    """The places of the commands, split so that no key stands twice in a round and a repeat comes after what it
+    repeats."""
+    rounds: list[list[int]] = []
+    seen: dict[bytes, int] = {}
+    for place, command in enumerate(commands):
+        number = seen.get(command.key, 0)
+        seen[command.key] = number + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds

@@ -1,0 +1,321 @@
+"""Everything the process reads from outside: environment variables that begin with TANPUHUI_.
+
+Settings are built once, at the start of a process, and then handed on. Values that would be unsafe in production are
+refused together, each with what to do about it. The text beside each field, in both languages, is the reference.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.keyring import readable_by_others
+
+PREFIX = "TANPUHUI_"
+DEVELOPMENT_ISSUER = "tanpuhui-development"
+
+Status = Literal["official", "group_standard", "demonstration"]
+ALL_STATUSES: frozenset[Status] = frozenset({"official", "group_standard", "demonstration"})
+
+
+class UnsafeSettings(Exception):
+    """Production mode refuses to start; `faults` says what is wrong and what to do, one text each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("production mode refuses these settings:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a setting means, for the operator."""
+
+    en: str
+    zh: str
+    default: str | None = None  # said instead of the value where the default depends on something
+
+
+class Settings(BaseSettings):
+    """Everything the process reads from outside. Built once, in create_app() or a main()."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # a mistyped URL may carry a password
+    )
+
+    mode: Annotated[
+        Literal["development", "production"],
+        Meaning(
+            "development runs by itself on one machine; production refuses anything unsafe",
+            "development 可在单机自行运行；production 拒绝一切不安全的设置",
+        ),
+    ] = "development"
+    data_dir: Annotated[
+        Path,
+        Meaning(
+            "where the embedded servers, development keys and metrics live", "内置数据库、开发密钥与指标文件所在目录"
+        ),
+    ] = Path(".data")
+    database_url: Annotated[
+        str | None,
+        Field(repr=False, pattern=r"^postgres(ql)?://"),
+        Meaning(
+            "PostgreSQL 15 or newer, as postgresql://user:password@host:5432/name?sslmode=verify-full",
+            "PostgreSQL 15 或更新版本的地址，形如 postgresql://user:password@host:5432/name?sslmode=verify-full",
+            default="the embedded PostgreSQL, which the command starts / 由命令启动的内置 PostgreSQL",
+        ),
+    ] = None
+    redis_url: Annotated[
+        str | None,
+        Field(repr=False, pattern=r"^(rediss?|unix)://"),
+        Meaning(
+            "a Redis 6.2 compatible server for rate limits; without one each process limits by itself",
+            "用于限流的 Redis 6.2 兼容服务；没有时每个进程各自限流",
+            default="the embedded server, which the command starts / 由命令启动的内置服务",
+        ),
+    ] = None
+    host: Annotated[str, Meaning("address the API listens on", "接口监听地址")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535), Meaning("port the API listens on", "接口监听端口")] = 8000
+    api_processes: Annotated[int, Field(ge=1, le=64), Meaning("API processes on this machine", "本机接口进程数")] = 1
+
+    jwks: Annotated[
+        str | None,
+        Meaning(
+            "public keys that sign tokens: a JWKS file or an https:// address of one",
+            "验证令牌所用的公钥：JWKS 文件路径，或其 https:// 地址",
+            default="the development issuer's own, under data_dir / data_dir 下开发签发者的公钥",
+        ),
+    ] = None
+    token_issuer: Annotated[
+        str, Field(min_length=1), Meaning("the iss that every token must carry", "令牌必须携带的签发者 (iss)")
+    ] = DEVELOPMENT_ISSUER
+    token_audience: Annotated[
+        str, Field(min_length=1), Meaning("the aud that every token must carry", "令牌必须携带的受众 (aud)")
+    ] = "tanpuhui"
+    keyring_file: Annotated[
+        Path,
+        Meaning(
+            "versioned secret keys of event keys, subjects and cursors; kept apart from the database, mode 0600",
+            "带版本的密钥文件，用于事件键、用户标识、指纹与分页游标；须与数据库分开存放，权限 0600",
+            default="data_dir/keyring.json",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "keyring.json")
+
+    programme: Annotated[
+        str, Field(pattern=r"^[a-z0-9-]{1,32}$"), Meaning("code of the programme", "碳普惠计划代码")
+    ] = "demo"
+    region: Annotated[
+        str, Field(pattern=r"^\d{6}$"), Meaning("GB/T 2260 code of the region", "行政区划代码 (GB/T 2260)")
+    ] = "310000"
+    allowed_statuses: Annotated[
+        frozenset[Status],
+        NoDecode,
+        Field(min_length=1),
+        Meaning(
+            "statuses of methodologies that earn points here, separated by commas",
+            "本部署允许计分的方法学状态，以逗号分隔",
+            default="development: all; production: official,group_standard",
+        ),
+    ] = Field(default_factory=lambda values: _default_statuses(values.get("mode")))
+
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, le=64 * 2**20), Meaning("largest request body, in bytes", "请求体上限（字节）")
+    ] = 2 * 2**20
+    max_batch_items: Annotated[
+        int, Field(ge=1, le=1000), Meaning("most events in one batch", "单个批次的最多事件数")
+    ] = 1000
+    poster_queue_items: Annotated[
+        int,
+        Field(ge=1),
+        Meaning(
+            "activities that may wait for posting in one process before it answers 503",
+            "单进程等待入账的上限，超出即返回 503",
+        ),
+    ] = 20_000
+    poster_lanes: Annotated[
+        int, Field(ge=1, le=16), Meaning("batches one process posts at the same time", "单进程同时入账的批次数")
+    ] = 2
+
+    rate_requests_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Meaning("requests a client may send each second, lasting", "每个客户端每秒持续允许的请求数"),
+    ] = 10_000
+    rate_requests_burst: Annotated[
+        int, Field(ge=1), Meaning("requests a client may send at once", "每个客户端允许的突发请求数")
+    ] = 20_000
+    rate_items_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Meaning("activities a client may send each second, lasting", "每个客户端每秒持续允许的行为条数"),
+    ] = 20_000
+    rate_items_burst: Annotated[
+        int, Field(ge=1), Meaning("activities a client may send at once", "每个客户端允许的突发行为条数")
+    ] = 40_000
+    redis_timeout_ms: Annotated[
+        int,
+        Field(ge=1, le=5000),
+        Meaning(
+            "longest wait for Redis before a process limits by itself", "等待 Redis 的最长时间，超过即改为进程内限流"
+        ),
+    ] = 50
+    redis_retry_ms: Annotated[
+        int, Field(ge=10), Meaning("pause before Redis is tried again after a failure", "Redis 失败后再次尝试前的间隔")
+    ] = 1000
+
+    clock_offset: Annotated[
+        timedelta, Meaning("moves the platform's clock, in seconds; for tests only", "平移平台时钟（秒），仅供测试")
+    ] = timedelta(0)
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meaning("least severe log line written", "写出的最低日志级别")
+    ] = "info"
+    log_every: Annotated[
+        int,
+        Field(ge=1),
+        Meaning(
+            "write one log line for this many successful requests; others are always written",
+            "每多少个成功请求写一行日志；失败请求总会写",
+        ),
+    ] = 1
+    problem_base: Annotated[
+        str,
+        Field(pattern=r"^(urn:|https?://)\S+$"),
+        Meaning("what the address of every problem type begins with", "每个错误类型标识的前缀"),
+    ] = "urn:tanpuhui:problem:"
+
+    @field_validator("allowed_statuses", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return frozenset(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
+    @field_validator("clock_offset", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rate_items_burst < self.max_batch_items * self.api_processes:
+            # a process alone grants its share of the burst, and one full batch must pass even then
+            raise ValueError(
+                f"rate_items_burst is {self.rate_items_burst}, expected at least max_batch_items x api_processes = "
+                f"{self.max_batch_items * self.api_processes}: raise it"
+            )
+        if self.rate_requests_burst < self.api_processes:
+            raise ValueError(
+                f"rate_requests_burst is {self.rate_requests_burst}, expected at least api_processes: raise it"
+            )
+        faults = production_faults(self) if self.mode == "production" else []
+        if faults:
+            raise UnsafeSettings(faults)
+        return self
+
+
+def production_faults(settings: Settings) -> list[str]:
+    """Everything in these settings that production mode refuses, each with what to do; empty when safe."""
+    faults = [*_engine_faults(settings), *_token_faults(settings), *_keyring_faults(settings.keyring_file)]
+    if "demonstration" in settings.allowed_statuses:
+        faults.append(
+            "demonstration methodologies earn no real points: take demonstration out of TANPUHUI_ALLOWED_STATUSES"
+        )
+    if settings.clock_offset:
+        faults.append("TANPUHUI_CLOCK_OFFSET is for tests: remove it")
+    return faults
+
+
+def _engine_faults(settings: Settings) -> list[str]:
+    faults = []
+    if settings.database_url is None:
+        faults.append("the embedded PostgreSQL is for development: set TANPUHUI_DATABASE_URL to a server of your own")
+    else:
+        open_hosts = _hosts_without_tls(settings.database_url)
+        if open_hosts:
+            faults.append(f"TANPUHUI_DATABASE_URL reaches {', '.join(open_hosts)} without TLS: add sslmode=verify-full")
+    if settings.redis_url is None:
+        faults.append(
+            "the embedded Redis-compatible server is for development: set TANPUHUI_REDIS_URL to your own server"
+        )
+    return faults
+
+
+def _token_faults(settings: Settings) -> list[str]:
+    faults = []
+    if settings.token_issuer == DEVELOPMENT_ISSUER:
+        faults.append(
+            f"whoever has this machine issues tokens as {DEVELOPMENT_ISSUER}: set TANPUHUI_TOKEN_ISSUER to your issuer"
+        )
+    if settings.jwks is None:
+        faults.append(
+            "the development issuer's keys lie on this machine: set TANPUHUI_JWKS to your issuer's JWKS file or address"
+        )
+    elif settings.jwks.startswith("http://"):
+        faults.append("keys fetched over http:// can be replaced on the way: give TANPUHUI_JWKS an https:// address")
+    elif not settings.jwks.startswith("https://") and not Path(settings.jwks).is_file():
+        faults.append(f"TANPUHUI_JWKS names no file: put the issuer's JWKS at {settings.jwks}")
+    return faults
+
+
+def _keyring_faults(keyring: Path) -> list[str]:
+    if not keyring.is_file():
+        return [f"no keyring at {keyring}: put the platform's keyring there, mode 0600 (TANPUHUI_KEYRING_FILE)"]
+    if readable_by_others(keyring):
+        return [f"the keyring {keyring} may be read by every user of this machine: chmod 600 it"]
+    return []
+
+
+def _hosts_without_tls(url: str) -> list[str]:
+    """Hosts in a libpq-style URL that are reached over the network in the clear. Sockets and this machine are fine."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if query.get("sslmode", query.get("ssl", ["disable"]))[-1] in {"require", "verify-ca", "verify-full"}:
+        return []
+    authority = parts.netloc.rpartition("@")[2]
+    named = [host for entry in (authority, *query.get("host", [])) for host in unquote(entry).split(",") if host]
+    return [host for host in named if not _is_this_machine(host)]
+
+
+def _is_this_machine(host: str) -> bool:
+    if host.startswith("/"):
+        return True
+    name = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _default_statuses(mode: Any) -> frozenset[Status]:
+    return ALL_STATUSES - {"demonstration"} if mode == "production" else ALL_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDescription:
+    """One row of the settings reference."""
+
+    variable: str
+    default: str
+    en: str
+    zh: str
+
+
+def describe_settings() -> list[SettingDescription]:
+    """Every setting with its environment variable, default and meaning, in the order they stand above."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        meaning = next(item for item in field.metadata if isinstance(item, Meaning))
+        default = meaning.default or _shown(field.default)
+        rows.append(SettingDescription(PREFIX + name.upper(), default, meaning.en, meaning.zh))
+    return rows
+
+
+def _shown(default: object) -> str:
+    return f"{default.total_seconds():.0f}" if isinstance(default, timedelta) else str(default)
