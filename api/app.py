@@ -1,0 +1,144 @@
+"""`create_app(settings)`: the only place where the parts of an API process are put together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import build_authenticator
+from api.dependencies import BODY_MODELS
+from api.observability import ObservabilityMiddleware, configure_logging, render_metrics
+from api.platform import Platform
+from api.problems import Problem, install_problem_handlers
+from api.rate_limit import build_rate_limiter
+from api.v1 import activities, health, methodologies, participants, points, problem_pages, sources
+from ledger.errors import TransferNotFound
+from service.activities.rules import load_rulebook
+from service.clock import Fresh, system_clock
+from service.database import open_pool, require_schema
+from service.keyring import load_keyring
+from service.migrations import expected_version
+from service.participants import LinkNotFound, ParticipantConflict
+from service.poster import DatabaseAway, Poster, QueueFull
+from service.reading import BalanceReader
+from service.settings import Settings
+
+READ_CONNECTIONS = 8  # beside the poster's lanes; reads are short and gathered, more would only crowd the server
+
+_DESCRIPTION = """碳普惠积分平台：低碳行为计量为减排量与碳积分，逐条记入只增账本，人人可核。
+ A carbon-inclusion points platform: low-carbon activities become reductions and points in an append-only ledger that
+anyone can check. Errors are problem documents (RFC 9457) in Chinese or English by Accept-Language; every type is
+described at /v1/problems."""
+
+_AWAY = {"Retry-After": "2"}
+
+ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
+    TransferNotFound: lambda _: Problem("transfer-not-found"),
+    LinkNotFound: lambda _: Problem("link-not-found"),
+    ParticipantConflict: lambda _: Problem("participant-conflict"),
+    QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
+    DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+    # Reads do not wait for a lost database: whoever reads may simply ask again.
+    OSError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+    asyncpg.PostgresConnectionError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+    asyncpg.InterfaceError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+    asyncpg.OperatorInterventionError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; without settings, as the environment says."""
+    settings = settings or Settings()
+    configure_logging(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _platform(settings) as platform:
+            app.state.platform = platform
+            yield
+
+    app = FastAPI(
+        title="Tanpuhui 碳普惠",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    for module in (activities, participants, sources, points, methodologies, problem_pages, health):
+        app.include_router(module.router, prefix="/v1")
+    app.add_route("/metrics", _metrics, include_in_schema=False)
+    install_problem_handlers(app, settings.problem_base, ERRORS)
+    app.add_middleware(ObservabilityMiddleware, problem_base=settings.problem_base, log_every=settings.log_every)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _platform(settings: Settings) -> AsyncIterator[Platform]:
+    """Everything a process holds, opened in order and closed in reverse: what waits in the poster is posted before the
+    pool closes."""
+    if settings.database_url is None:
+        raise RuntimeError(
+            "TANPUHUI_DATABASE_URL is not set: start the platform with `tanpuhui serve`, or name a PostgreSQL of your own"
+        )
+    async with AsyncExitStack() as stack:
+        lanes = settings.poster_lanes
+        pool = await stack.enter_async_context(
+            await open_pool(settings.database_url, name="tanpuhui api", size=lanes + READ_CONNECTIONS)
+        )
+        async with pool.acquire() as connection:
+            await require_schema(connection, expected_version())
+            rules = await load_rulebook(connection, settings.allowed_statuses)
+        fresh = Fresh(system_clock(settings.clock_offset))
+        limiter = build_rate_limiter(settings)
+        await limiter.start()
+        stack.push_async_callback(limiter.close)
+        authenticator = build_authenticator(settings)
+        stack.push_async_callback(authenticator.close)
+        poster = Poster(
+            pool, fresh, clock_offset=settings.clock_offset, lanes=lanes, queue_items=settings.poster_queue_items
+        )
+        stack.push_async_callback(poster.stop)
+        yield Platform(
+            settings=settings,
+            pool=pool,
+            poster=poster,
+            rules=rules,
+            keyring=load_keyring(settings.keyring_file),
+            fresh=fresh,
+            authenticator=authenticator,
+            limiter=limiter,
+            balances=BalanceReader(pool, fresh.clock),
+        )
+
+
+async def _metrics(_: Request) -> Response:
+    body, kind = render_metrics()
+    return Response(body, 200, media_type=kind)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document, with the bodies that routes read by themselves and the bearer token that every call but the public
+    ones needs."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, bodies = models_json_schema(
+            [(model, "validation") for model in BODY_MODELS.values()], ref_template="#/components/schemas/{model}"
+        )
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(bodies.get("$defs", {}))
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        for path in document["paths"].values():
+            for operation in path.values():
+                if "401" in operation["responses"]:
+                    operation["security"] = [{"bearer": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

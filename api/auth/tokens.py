@@ -1,0 +1,194 @@
+"""Verify bearer tokens (JWT, RFC 7519): asymmetric signatures only; what was verified is remembered shortly."""
+
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, cast
+from uuid import UUID
+
+import jwt
+
+from api.auth.callers import ROLE_SCOPES, Caller, Role, Unauthenticated, client_name
+from api.auth.development import DevelopmentIssuer
+from api.auth.keys import FileKeys, KeysMalformed, KeySource, KeysUnavailable, UrlKeys, VerifyingKey
+from api.problems import Problem
+from service.settings import DEVELOPMENT_ISSUER, Settings, UnsafeSettings
+
+LEEWAY = 30  # seconds that clocks may differ
+LONGEST_LIFE = 24 * 3600  # seconds; a token cannot be called back, so it is short-lived
+LONGEST_TOKEN = 4096  # characters
+REMEMBERED_FOR = 60  # seconds: how long a verified token may outlive the removal of its key at most
+MOST_REMEMBERED = 20_000  # tokens, about 1 kB each
+
+_REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
+_SUBJECT = re.compile(r"[^\x00-\x20\x7f]{1,200}")
+_SOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,250}")
+
+_REASON_OF: tuple[tuple[type[jwt.PyJWTError], str], ...] = (  # subclasses before their parents
+    (jwt.ExpiredSignatureError, "expired"),
+    (jwt.ImmatureSignatureError, "not-yet-valid"),
+    (jwt.InvalidIssuerError, "wrong-issuer"),
+    (jwt.InvalidAudienceError, "wrong-audience"),
+    (jwt.MissingRequiredClaimError, "missing-claim"),
+    (jwt.InvalidIssuedAtError, "bad-claim"),
+    (jwt.exceptions.InvalidSubjectError, "bad-claim"),
+    (jwt.InvalidSignatureError, "bad-signature"),
+    (jwt.InvalidAlgorithmError, "wrong-algorithm"),
+    (jwt.PyJWTError, "malformed"),
+)
+
+
+class Authenticator:
+    """Turns an Authorization header into a Caller.
+
+    A token verified before costs one hash and one look-up. It is remembered for a minute at most, never past its end,
+    and forgotten as soon as the keys change.
+    """
+
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str, clock: Callable[[], float] = time.time) -> None:
+        self.keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
+        self._version = keys.version
+        self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller of a request. Raises Unauthenticated, or Problem temporarily-unavailable (no keys)."""
+        if authorization is None or authorization[:7].lower() != "bearer ":
+            raise Unauthenticated("no-token")
+        if len(authorization) > LONGEST_TOKEN:
+            raise Unauthenticated("too-large")
+        self.keys.refresh_if_due()
+        if self.keys.version != self._version:
+            self._version = self.keys.version
+            self._remembered.clear()
+        digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
+        remembered = self._remembered.get(digest)
+        now = self._clock()
+        if remembered is not None and now < remembered[0]:
+            return remembered[1]
+        caller, expires = await self._verify(authorization[7:].strip(), now)
+        self._remember(digest, min(expires, now + REMEMBERED_FOR), caller)
+        return caller
+
+    async def close(self) -> None:
+        """Release what the keys hold open."""
+        if isinstance(self.keys, UrlKeys):
+            await self.keys.close()
+
+    async def _verify(self, token: str, now: float) -> tuple[Caller, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            raise Unauthenticated("malformed") from None
+        kid = header.get("kid")
+        version = self.keys.version
+        key = await self._find(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise Unauthenticated("unknown-key")
+        if header.get("alg") != key.algorithm:
+            raise Unauthenticated("wrong-algorithm")
+        if "crit" in header:  # an extension we must understand and do not
+            raise Unauthenticated("malformed")
+        claims = self._claims(token, key)
+        if self.keys.version != version:
+            self._remembered.clear()
+            self._version = self.keys.version
+        return caller_of(claims), float(claims["exp"])
+
+    async def _find(self, kid: str) -> VerifyingKey | None:
+        try:
+            return await self.keys.find(kid)
+        except KeysUnavailable:
+            raise Problem("temporarily-unavailable", headers={"Retry-After": "5"}) from None
+
+    def _claims(self, token: str, key: VerifyingKey) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                token,
+                key.key,
+                algorithms=[key.algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY,
+                options={"require": _REQUIRED},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            reason = next((reason for kind, reason in _REASON_OF if isinstance(error, kind)), "malformed")
+            raise Unauthenticated(reason) from None
+
+    def _remember(self, digest: bytes, until: float, caller: Caller) -> None:
+        self._remembered[digest] = (until, caller)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > MOST_REMEMBERED:
+            self._remembered.popitem(last=False)  # the oldest verification
+
+
+def caller_of(claims: dict[str, Any]) -> Caller:
+    """The caller a token's verified claims describe. Raises Unauthenticated for claims that do not fit together."""
+    issued, expires = claims["iat"], claims["exp"]
+    if type(issued) not in {int, float} or type(expires) not in {int, float}:
+        _bad_claim()
+    if expires - issued > LONGEST_LIFE:
+        raise Unauthenticated("too-long-lived")
+    subject, scope, source = claims["sub"], claims.get("scope", ""), claims.get("source")
+    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or not isinstance(scope, str):
+        _bad_claim()
+    role = _role(claims.get("role"))
+    scopes = frozenset(scope.split())
+    if not scopes <= ROLE_SCOPES[role]:
+        raise Unauthenticated("scope-beyond-role")
+    if role == "provider":
+        if not isinstance(source, str) or not _SOURCE.fullmatch(source):
+            _bad_claim()
+    elif source is not None:
+        _bad_claim()
+    participant_id = _uuid(subject) if role == "participant" else None
+    return Caller(subject, role, scopes, source, participant_id, client_name(role, subject, source))
+
+
+def _role(name: object) -> Role:
+    if not isinstance(name, str) or name not in ROLE_SCOPES:
+        raise Unauthenticated("unknown-role")
+    return cast(Role, name)
+
+
+def _uuid(subject: str) -> UUID:
+    try:
+        value = UUID(subject)
+    except ValueError:
+        _bad_claim()
+    if str(value) != subject:  # one text for one participant
+        _bad_claim()
+    return value
+
+
+def _bad_claim() -> NoReturn:
+    raise Unauthenticated("bad-claim")
+
+
+def build_authenticator(settings: Settings) -> Authenticator:
+    """The authenticator these settings describe; in development its own issuer is made when no JWKS is named.
+
+    Raises UnsafeSettings for the development issuer in production mode, ValueError for keys that cannot be used.
+    """
+    if settings.mode == "production" and (settings.token_issuer == DEVELOPMENT_ISSUER or settings.jwks is None):
+        raise UnsafeSettings(
+            ["the development issuer is not for production: set TANPUHUI_TOKEN_ISSUER and TANPUHUI_JWKS"]
+        )
+    return Authenticator(_keys(settings), issuer=settings.token_issuer, audience=settings.token_audience)
+
+
+def _keys(settings: Settings) -> KeySource:
+    if settings.jwks is not None and settings.jwks.startswith(("https://", "http://")):
+        return UrlKeys(settings.jwks)
+    try:
+        if settings.jwks is None:
+            return FileKeys(DevelopmentIssuer(settings.data_dir).jwks_path)
+        return FileKeys(Path(settings.jwks))
+    except (KeysMalformed, KeysUnavailable) as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,325 @@
+"""The command `tanpuhui`: every verb with a help text a newcomer understands."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn, get_args
+from uuid import UUID
+
+import asyncpg
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from api.auth import DevelopmentIssuer, Role
+from api.demonstration import Import, Terminal, import_file, run_demonstration
+from api.processes import run_api, run_log_worker
+from api.provider import ImportStopped
+from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
+from ledger.check import Checked, check_ledger
+from service.embedded import EmbeddedServersError, start_embedded
+from service.feeds import SHIPPED_RIDES, FeedError, list_feeds, load_feed
+from service.keyring import KeyringError, create_keyring
+from service.migrations import migrate
+from service.settings import DEVELOPMENT_ISSUER, PREFIX, Settings, UnsafeSettings, describe_settings
+
+app = typer.Typer(
+    name="tanpuhui",
+    help="碳普惠积分平台：让每一克减排、每一分积分都可核验。\n\nA carbon-inclusion points platform whose every gram and point can be checked.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ledger_app = typer.Typer(help="账本核对。 Check the ledger.", no_args_is_help=True)
+feed_app = typer.Typer(help="数据接入模板。 Feeds: how a provider's file becomes activities.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(feed_app, name="feed")
+
+Json = Annotated[
+    bool, typer.Option("--json", help="最后一行输出一个 JSON 对象。 End with one JSON object on the last line.")
+]
+
+
+@app.command()
+def demo(
+    exit_after: Annotated[
+        bool, typer.Option("--exit", help="导入后退出。 Stop after the import instead of serving.")
+    ] = False,
+    as_json: Json = False,
+    file: Annotated[Path | None, typer.Option(help="换用此文件。 Post this file instead of the shipped rides.")] = None,
+    feed: Annotated[str, typer.Option(help="该文件的接入模板。 The feed of that file.")] = "valleybike",
+) -> None:
+    """启动平台，以演示数据方身份通过公开接口导入真实骑行，然后持续服务。
+
+    Start everything, register a demonstration provider, enrol its riders with demonstration consents, post real rides
+    through the public HTTP API, print what became of them, and serve until Ctrl-C. Running it again credits nothing
+    twice.
+    """
+    terminal = Terminal(as_json)
+    settings = _settings()
+    with _running(settings, terminal) as platform:
+        run_demonstration(platform, terminal, Import(file or SHIPPED_RIDES, feed), show_next_steps=not exit_after)
+        if not exit_after:
+            platform.wait()
+
+
+@app.command()
+def serve() -> None:
+    """在本机启动整个平台（内置数据库，仅供开发），直到 Ctrl-C。
+
+    Run the platform on this machine with the embedded servers, for development, until Ctrl-C.
+    """
+    terminal = Terminal(as_json=False)
+    with _running(_settings(), terminal) as platform:
+        terminal.say(f"平台已就绪：{platform.url}/docs", f"the platform is ready: {platform.url}/docs")
+        platform.wait()
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="CSV 或 CSV.gz 文件。 A CSV or CSV.gz file.")],
+    feed: Annotated[str, typer.Option(help="接入模板名或其 YAML 文件。 A feed's name or YAML file; `tanpuhui feed list` shows them.")],
+    url: Annotated[str | None, typer.Option(help="平台地址；缺省为本目录正在运行的平台，没有则临时启动。 The platform; by default the one "
+                                                 "running from this data directory, or one started for the import.")] = None,
+    as_json: Json = False,
+    enrol: Annotated[bool, typer.Option("--enrol/--no-enrol", help="以演示同意书登记新用户（仅开发）。 Enrol new riders with demonstration "
+                                                                   "consents; development only.")] = True,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="每批事件数。 Events in a batch.")] = 500,
+    refused: Annotated[Path | None, typer.Option(help="把被拒行及原因写入此 CSV。 Write refused rows and reasons to this CSV.")] = None,
+) -> None:  # fmt: skip
+    """按接入模板读取文件，经公开接口逐批报送，可安全重复执行。
+
+    Read a provider's file by a feed and post it through the public API. Repeating it is safe: nothing is credited
+    twice.
+    """
+    terminal, settings = Terminal(as_json), _settings()
+    known = url or getattr(find_platform(settings.data_dir), "url", None)
+    wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused)
+    if known:
+        with _explained():
+            import_file(known, _issuer(settings), terminal, wanted)
+        return
+    with _running(settings, terminal) as platform:
+        import_file(platform.url, platform.issuer, terminal, wanted)
+
+
+@app.command()
+def token(
+    role: Annotated[str, typer.Argument(help="provider | participant | operator | auditor")],
+    subject: Annotated[
+        str | None, typer.Argument(help="participant：参与者编号。 For a participant: the participant id.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="provider：登记的数据方标识。 For a provider: its registered URI.")
+    ] = None,
+    feed: Annotated[
+        str | None, typer.Option(help="provider：取该模板的数据方。 For a provider: the source of this feed.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(min=1, max=1440, help="有效分钟数。 Minutes it is valid.")] = 60,
+) -> None:
+    """签发一个开发用令牌（生产模式不接受）。
+
+    Issue a token for development, to be sent as `Authorization: Bearer …`; production mode accepts none of these.
+    """
+    settings = _settings()
+    if role not in get_args(Role):
+        _fail(
+            f"角色应为 {', '.join(get_args(Role))}，得到 {role!r}。",
+            f"a role is one of {', '.join(get_args(Role))}, not {role!r}.",
+        )
+    if role == "provider":
+        source = source or (load_feed(feed).source.uri if feed else None)
+        if source is None:
+            _fail("provider 令牌需要 --source 或 --feed。", "a provider's token needs --source URI or --feed NAME.")
+    elif role == "participant" and not _is_uuid(subject):
+        _fail("participant 令牌需要参与者编号 (UUID)。", "a participant's token needs the participant id, a UUID.")
+    chosen: Role = role  # type: ignore[assignment]  # it is one of Role's, looked up above
+    subject = subject or source or f"{role}@this-machine"
+    sys.stdout.write(_issuer(settings).issue(chosen, subject, source=source, ttl=timedelta(minutes=minutes)) + "\n")
+
+
+@app.command("migrate")
+def migrate_command() -> None:
+    """把 TANPUHUI_DATABASE_URL（属主角色）的数据库升级到本版本的结构。
+
+    Bring the database of TANPUHUI_DATABASE_URL, connected as the owner role, to this version's schema.
+    """
+    url = os.environ.get(PREFIX + "DATABASE_URL")  # alone: a migration needs no keyring and no issuer
+    if not url:
+        _fail(
+            "请设置 TANPUHUI_DATABASE_URL（属主角色）。",
+            "set TANPUHUI_DATABASE_URL to the database, as the owner role.",
+        )
+    migrate(url)
+    Terminal(as_json=False).say("数据库结构已是最新", "the database is at this version's schema")
+
+
+@app.command()
+def api(
+    fd: Annotated[int | None, typer.Option(help="已监听的套接字。 A listening socket to use.", hidden=True)] = None,
+    leash: Annotated[int | None, typer.Option(help="关闭时退出。 Stop when this closes.", hidden=True)] = None,
+) -> None:
+    """只运行接口进程（自备 PostgreSQL 时使用）。
+
+    Run one API process, on a PostgreSQL and Redis of your own.
+    """
+    run_api(_settings(), fd=fd, leash=leash)
+
+
+@app.command()
+def worker(
+    leash: Annotated[int | None, typer.Option(help="关闭时退出。 Stop when this closes.", hidden=True)] = None,
+) -> None:
+    """只运行日志进程：为账本记录排定日志序号，汇总系统账户。
+
+    Run the log's worker, with TANPUHUI_DATABASE_URL for the sequencer role: places leaves in the log, folds the system
+    totals.
+    """
+    run_log_worker(_settings(), leash=leash)
+
+
+@app.command("keyring")
+def keyring_command(
+    path: Annotated[Path, typer.Argument(help="新密钥文件的位置。 Where to put the new keyring.")],
+) -> None:
+    """新建平台密钥文件（权限 0600），绝不覆盖已有文件。
+
+    Create the platform's keyring, mode 0600; an existing file is never replaced.
+    """
+    existed = path.exists()
+    create_keyring(path)
+    Terminal(as_json=False).say(
+        f"{'已存在，未改动' if existed else '已创建'}：{path}",
+        f"{'was there, left as it is' if existed else 'created'}: {path}",
+    )
+
+
+@app.command("settings")
+def settings_command() -> None:
+    """列出全部设置及其含义。
+
+    List every setting (environment variable), its default and its meaning.
+    """
+    for row in describe_settings():
+        sys.stdout.write(f"{row.variable}  [{row.default}]\n    {row.zh}\n    {row.en}\n")
+
+
+@ledger_app.command("check")
+def ledger_check(as_json: Json = False) -> None:
+    """由账本流水重算全部余额与汇总并逐项比对；有差异时以状态 1 结束。
+
+    Recompute every balance, bucket, counter, leaf and total from the journal and compare; exit status 1 if anything
+    differs.
+    """
+    terminal, settings = Terminal(as_json), _settings()
+    known = None if settings.database_url else find_platform(settings.data_dir)
+    if settings.database_url or known:
+        checked = asyncio.run(_check(settings.database_url or known.auditor_url))  # type: ignore[union-attr]  # one of the two is set
+    else:
+        with _explained(), start_embedded(settings.data_dir) as servers:
+            checked = asyncio.run(_check(servers.urls.auditor))
+    _report(checked, terminal)
+    raise typer.Exit(1 if checked.findings else 0)
+
+
+async def _check(url: str) -> Checked:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return await check_ledger(connection)
+    finally:
+        await connection.close()
+
+
+def _report(checked: Checked, terminal: Terminal) -> None:
+    counts = checked.counts
+    terminal.say(
+        f"账户 {counts['accounts']}，划转 {counts['transfers']}，分录 {counts['lines']}，日志 {counts['log_size']}（待排 {counts['queued']}）",
+        f"{counts['accounts']} accounts, {counts['transfers']} transfers, {counts['lines']} lines, log of {counts['log_size']} "
+        f"({counts['queued']} waiting)",
+    )
+    for finding in checked.findings:
+        terminal.say(
+            f"差异 [{finding.check}] {finding.about}：现存 {finding.stored}，账本 {finding.journal}",
+            f"difference [{finding.check}] {finding.about}: stored {finding.stored}, the journal says {finding.journal}",
+        )
+    if not checked.findings:
+        terminal.say("全部一致，未发现差异", "everything agrees: no difference found")
+    terminal.finish({**counts, "findings": [asdict(finding) for finding in checked.findings]})
+
+
+@feed_app.command("list")
+def feed_list() -> None:
+    """列出随附的接入模板。
+
+    List the feeds that ship with the platform.
+    """
+    for feed in list_feeds():
+        sys.stdout.write(f"{feed.id}  {feed.title.zh} / {feed.title.en}\n    {feed.source.uri}\n")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What goes wrong is said in a sentence, and ends the command with status 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (ImportStopped, FeedError) as stop:
+        _fail(stop.text.zh, stop.text.en)
+    except (CannotStart, EmbeddedServersError, KeyringError) as error:
+        _fail("无法继续，原因见下。", str(error))
+
+
+@contextmanager
+def _running(settings: Settings, terminal: Terminal) -> Iterator[RunningPlatform]:
+    """The platform for the length of a `with` block. SIGTERM ends it as Ctrl-C does: in order."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with _explained():
+        platform = start_platform(settings, terminal.say)
+        try:
+            yield platform
+        finally:
+            terminal.say("正在停止", "stopping")
+            platform.stop()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except (ValidationError, UnsafeSettings) as error:
+        _fail("设置有误；`tanpuhui settings` 列出全部设置。", f"{error}\n`tanpuhui settings` lists every setting.")
+
+
+def _issuer(settings: Settings) -> DevelopmentIssuer:
+    if settings.mode == "production" or settings.token_issuer != DEVELOPMENT_ISSUER:
+        _fail("生产模式不签发开发令牌。", "tokens for development are not for this platform: get one from your issuer.")
+    return DevelopmentIssuer(settings.data_dir, audience=settings.token_audience)
+
+
+def _is_uuid(text: str | None) -> bool:
+    try:
+        UUID(text or "")
+    except ValueError:
+        return False
+    return True
+
+
+def _fail(zh: str, en: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]{escape(zh)}[/red]\n{escape(en)}")
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,106 @@
+"""Metrics for Prometheus, right with one API process and with several.
+
+Several processes share one port, so a scrape reaches any of them: each keeps its numbers in files of one directory, and
+whichever is asked adds all of them up (prometheus_client's multiprocess mode). That library chooses where numbers live
+when it is imported, so the process that starts the others calls `share_metrics` first and they inherit the choice.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # a read to a loaded batch
+
+REQUEST_SECONDS = Histogram(
+    "tanpuhui_http_request_seconds",
+    "Time from the request's arrival to the answer's last byte",
+    ["route", "method", "status"],
+    buckets=_BUCKETS,
+)
+ACTIVITIES = Counter("tanpuhui_activities", "Activities answered, by outcome and problem", ["outcome", "problem"])
+LIMIT_DECISIONS = Counter("tanpuhui_rate_limit_decisions", "Rate limit decisions", ["scope", "outcome"])
+LIMITER_LOCAL = Gauge(
+    "tanpuhui_rate_limiter_local",
+    "Processes that limit by themselves because Redis does not answer",
+    multiprocess_mode="livesum",
+)
+
+# Looking a labelled series up costs more than counting in it.
+_requests: dict[tuple[str, str, int], Histogram] = {}
+_decisions = {
+    (scope, allowed): LIMIT_DECISIONS.labels(scope, "allowed" if allowed else "refused")
+    for scope in ("shared", "local")
+    for allowed in (True, False)
+}
+
+
+def observe_request(route: str, method: str, status: int, seconds: float) -> None:
+    """Count one request. The status is counted by class (2xx), the route by its template: the series stay few."""
+    series = _requests.get((route, method, status // 100))
+    if series is None:
+        series = REQUEST_SECONDS.labels(route, method, f"{status // 100}xx")
+        _requests[route, method, status // 100] = series
+    series.observe(seconds)
+
+
+def count_activities(outcome: str, count: int = 1, *, problem: str = "") -> None:
+    """Count answered activities: credited, duplicate, or refused with the slug of its problem."""
+    ACTIVITIES.labels(outcome, problem).inc(count)
+
+
+def count_limit_decisions(scope: str, allowed: Iterable[bool]) -> None:
+    """Count a batch of rate limit decisions; scope is shared or local."""
+    outcomes = list(allowed)
+    passed = sum(outcomes)
+    if passed:
+        _decisions[scope, True].inc(passed)
+    if passed < len(outcomes):
+        _decisions[scope, False].inc(len(outcomes) - passed)
+
+
+def share_metrics(data_dir: Path) -> Path:
+    """Let the processes this one is about to start add their numbers up; earlier numbers are dropped.
+
+    For the process that starts them, where there are several. Returns the directory.
+    """
+    directory = data_dir / "metrics"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    os.environ[_DIRECTORY] = str(directory.resolve())
+    return directory
+
+
+def render_metrics() -> tuple[bytes, str]:
+    """The body and the Content-Type of GET /metrics, over all processes."""
+    directory = os.environ.get(_DIRECTORY)
+    if directory is None:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    _forget_dead_processes(Path(directory))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _forget_dead_processes(directory: Path) -> None:
+    """A process that was killed still has its last gauges in the directory: its queue is not waiting any more."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue

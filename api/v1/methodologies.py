@@ -1,0 +1,62 @@
+"""The rules in force, for anyone to read: methodologies and points rules by their digest, as the bytes the log commits
+to."""
+
+from typing import Any
+
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.dependencies import platform_of
+from api.explaining import word
+from api.problems import Language, Problem, language_of, localized, openapi_problems
+from service.quantification.methodology import UnknownMethodology
+from service.quantification.model import Methodology
+from service.quantification.points import UnknownPointsRule
+
+router = APIRouter(tags=["methodologies"])
+
+
+@router.get("/methodologies", summary="List methodologies")
+async def list_methodologies(request: Request, response: Response) -> dict[str, Any]:
+    """Every methodology with its version, status, days in force and digest, and whether this deployment credits under
+    it."""
+    rules, language = platform_of(request).rules, language_of(request)
+    response.headers.update(localized(language))
+    return {"methodologies": [_summary(rule, rules.allowed_statuses, language) for rule in rules.methodologies.all()]}
+
+
+def _summary(methodology: Methodology, allowed: frozenset[str], language: Language) -> dict[str, Any]:
+    return {
+        "id": methodology.id,
+        "version": methodology.version,
+        "digest": methodology.digest,
+        "title": getattr(methodology.title, language),
+        "status": methodology.status,
+        "status_title": word(methodology.status, language),
+        "jurisdiction": methodology.jurisdiction,
+        "scenario": methodology.scenario.id,
+        "trigger": methodology.trigger,
+        "in_force": str(methodology.in_force),
+        "can_credit": methodology.status in allowed,
+    }
+
+
+@router.get(
+    "/methodologies/{digest}",
+    summary="Read a rule document",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}}}, **openapi_problems("methodology-not-found")},
+)
+async def read_document(request: Request, digest: str = Path(pattern="^[0-9a-f]{64}$")) -> Response:
+    """The canonical bytes of a methodology or points rule: their SHA-256 is the digest in the address and in the
+    log."""
+    rules = platform_of(request).rules
+    try:
+        document = rules.methodologies.by_digest(digest).document
+    except UnknownMethodology:
+        try:
+            document = rules.points_rules.by_digest(digest).document
+        except UnknownPointsRule:
+            raise Problem("methodology-not-found") from None
+    return Response(document, 200, {"Cache-Control": "public, max-age=31536000, immutable"}, "application/json")

@@ -1,0 +1,147 @@
+"""Enrol participants, link them to the providers that know them, and end such a link when a consent is withdrawn."""
+
+from typing import Annotated, Literal
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.problems import Problem, openapi_problems
+from api.v1.activities import Moment, Name, Word
+from service.activities.intake import subject_tag
+from service.participants import Enrolled, EnrolledMeanwhile, NewLink, enrol, withdraw_consent
+
+router = APIRouter(tags=["participants"])
+
+Kind = Literal["citizen", "firm", "social_organisation", "government_body", "public_institution"]
+
+
+class ConsentGiven(BaseModel):
+    """What the person agreed to, in which version of the text, and when."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    purpose: Literal["carbon-credit"]
+    text_version: Name
+    given_at: Moment
+
+
+class LinkWanted(BaseModel):
+    """A provider, its own id for the person, and the person's consent to their activities being credited."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    source: Word
+    subject: Word
+    consent: ConsentGiven
+
+
+class Enrolment(BaseModel):
+    """A participant to enrol. No name, no telephone number: the platform does not take any."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    kind: Kind
+    links: Annotated[list[LinkWanted], Field(max_length=20)] = []
+
+
+class LinkMade(BaseModel):
+    link_id: UUID
+    source: str
+
+
+class EnrolledParticipant(BaseModel):
+    """The participant under its random pseudonym."""
+
+    participant_id: UUID
+    kind: Kind
+    programme: str
+    region: str
+    links: list[LinkMade]
+
+
+@router.post(
+    "/participants",
+    status_code=201,
+    summary="Enrol a participant",
+    response_model=EnrolledParticipant,
+    responses={
+        200: {"description": "These subjects were linked before: the participant they belong to"},
+        **openapi_problems("unauthenticated", "forbidden", "malformed-request", "quota-exceeded", "source-not-registered", "participant-conflict"),
+    },
+    openapi_extra=openapi_body(model=Enrolment),
+)  # fmt: skip
+async def enrol_participant(request: Request, response: Response) -> EnrolledParticipant:
+    """Enrol a participant under a random pseudonym and link the sources that know it, each with the consent it rests
+    on.
+
+    Repeating an enrolment finds the participant again. A source's subject belongs to one participant at a time.
+    """
+    platform = platform_of(request)
+    caller = await admit(request, "participants:enrol")
+    content = await read_json(request)
+    headers = await charge(request, caller)
+    body = parsed(Enrolment, content)
+    links = [await _new_link(request, wanted) for wanted in body.links]
+    while True:
+        try:
+            async with platform.pool.acquire() as connection, connection.transaction():
+                enrolled: Enrolled = await enrol(
+                    connection,
+                    uuid4(),
+                    links,
+                    kind=body.kind,
+                    programme=platform.settings.programme,
+                    region=platform.settings.region,
+                )
+            break
+        except EnrolledMeanwhile:  # the same subject a moment ago: the next round finds it
+            continue
+    response.headers.update(headers)
+    response.status_code = 201 if enrolled.created else 200
+    made = [
+        LinkMade(link_id=link_id, source=link.source)
+        for link_id, link in zip(enrolled.link_ids, body.links, strict=True)
+    ]
+    return EnrolledParticipant(
+        participant_id=enrolled.participant_id,
+        kind=body.kind,
+        programme=platform.settings.programme,
+        region=platform.settings.region,
+        links=made,
+    )
+
+
+async def _new_link(request: Request, wanted: LinkWanted) -> NewLink:
+    platform = platform_of(request)
+    licence = await platform.licence(wanted.source)
+    if licence is None:
+        raise Problem("source-not-registered")
+    return NewLink(
+        link_id=uuid4(),
+        source_id=licence.source_id,
+        subject_tag=subject_tag(platform.keyring, wanted.source, wanted.subject),
+        key_version=platform.keyring.current,
+        purpose=wanted.consent.purpose,
+        text_version=wanted.consent.text_version,
+        given_at=wanted.consent.given_at,
+    )
+
+
+@router.delete(
+    "/participants/{participant_id}/links/{link_id}",
+    status_code=204,
+    summary="Withdraw a consent",
+    responses=openapi_problems("unauthenticated", "forbidden", "quota-exceeded", "link-not-found"),
+)
+async def withdraw(request: Request, participant_id: UUID, link_id: UUID) -> Response:
+    """End a link: from the moment of the answer on, the source's reports for this person are refused and nothing of
+    them is kept."""
+    platform = platform_of(request)
+    headers = await charge(request, await admit(request, "participants:enrol"))
+    async with platform.pool.acquire() as connection, connection.transaction():
+        await withdraw_consent(connection, participant_id, link_id)
+    return Response(status_code=204, headers=headers)

@@ -1,0 +1,221 @@
+"""What a participant reads: balance, statement, one transfer explained; and the reversal of a credit."""
+
+import base64
+import hmac
+from datetime import date
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import require_participant
+from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.explaining import explanation_view, transfer_view
+from api.problems import Problem, language_of, localized, openapi_problems
+from ledger.leaves import NONCE_BYTES
+from ledger.store import read_statement
+from service.activities.intake import Refusal
+from service.keyring import Keyring
+from service.posting import Reverse, Reversed
+from service.reading import Balance, explain_transfer
+
+router = APIRouter(tags=["points"])
+
+PAGE, LONGEST_PAGE = 50, 200
+FIRST_PAGE = 2**63 - 1  # above every counter
+
+_READ = ("unauthenticated", "forbidden", "malformed-request", "quota-exceeded", "participant-not-found")
+
+
+class Expiring(BaseModel):
+    """Points that can be used up to and including this day."""
+
+    on: date
+    points: int
+
+
+class PointsBalance(BaseModel):
+    """`available` can be spent now; `held` is reserved, `pending` not settled yet, `debt` is owed after a reversal."""
+
+    available: int
+    held: int
+    pending: int
+    debt: int
+    expiring: list[Expiring]
+
+
+class ReductionBalance(BaseModel):
+    """Grams as whole milligrams CO2e."""
+
+    credited_mg: int
+    pending_mg: int
+    debt_mg: int
+
+
+class BalanceView(BaseModel):
+    """A participant's balance."""
+
+    participant_id: UUID
+    kind: str
+    programme: str
+    region: str
+    points: PointsBalance
+    reduction: ReductionBalance
+    transfers: int
+
+
+class StatementView(BaseModel):
+    """A page of transfers, newest first; `next` is the cursor of the page after it, null on the last one."""
+
+    transfers: list[dict[str, Any]]
+    next: str | None
+
+
+class ReversalWanted(BaseModel):
+    """Why the credit is taken back."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    reason: Literal["source_retracted", "evidence_disproved", "posted_in_error"]
+
+
+@router.get(
+    "/participants/{participant_id}/balance",
+    summary="Read a balance",
+    response_model=BalanceView,
+    responses=openapi_problems(*_READ),
+)
+async def read_balance(request: Request, participant_id: UUID) -> Response:
+    """Points by state and by the day they run out, and grams."""
+    platform = platform_of(request)
+    caller = await admit(request, "balance:read")
+    require_participant(caller, participant_id)
+    headers = await charge(request, caller)
+    balance = await platform.balances.read(participant_id)
+    if balance is None:
+        raise Problem("participant-not-found")
+    return Response(orjson.dumps(_balance_view(balance)), 200, headers, "application/json")
+
+
+def _balance_view(balance: Balance) -> dict[str, Any]:
+    return {
+        "participant_id": str(balance.participant_id),
+        "kind": balance.kind,
+        "programme": balance.programme,
+        "region": balance.region,
+        "points": {
+            "available": balance.points_available,
+            "held": balance.points_held,
+            "pending": balance.points_pending,
+            "debt": balance.points_debt,
+            "expiring": [{"on": day.isoformat(), "points": points} for day, points in balance.expiring],
+        },
+        "reduction": {
+            "credited_mg": balance.reduction_mg,
+            "pending_mg": balance.reduction_pending_mg,
+            "debt_mg": balance.reduction_debt_mg,
+        },
+        "transfers": balance.transfers,
+    }
+
+
+@router.get(
+    "/participants/{participant_id}/statement",
+    summary="Read a statement",
+    response_model=StatementView,
+    responses=openapi_problems(*_READ, "invalid-cursor"),
+)
+async def read_statement_page(
+    request: Request,
+    participant_id: UUID,
+    after: Annotated[str | None, Query(max_length=200, description="the `next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
+) -> Response:
+    """Every transfer of a participant, newest first. A page stays the same while new transfers arrive."""
+    platform, language = platform_of(request), language_of(request)
+    caller = await admit(request, "balance:read")
+    require_participant(caller, participant_id)
+    headers = await charge(request, caller)
+    before = FIRST_PAGE if after is None else _cursor_read(platform.keyring, participant_id, after)
+    async with platform.pool.acquire() as connection:
+        transfers = await read_statement(connection, participant_id, before=before, limit=limit + 1)
+    if not transfers and await platform.balances.read(participant_id) is None:
+        raise Problem("participant-not-found")
+    page = transfers[:limit]
+    more = _cursor(platform.keyring, participant_id, page[-1].counter) if len(transfers) > limit else None
+    content = {"transfers": [transfer_view(transfer, language) for transfer in page], "next": more}
+    return Response(orjson.dumps(content), 200, {**headers, **localized(language)}, "application/json")
+
+
+def _cursor(keyring: Keyring, participant_id: UUID, counter: int) -> str:
+    """Opaque and signed: nobody builds one by hand, so its inside may change."""
+    place = counter.to_bytes(8, "big")
+    tag = keyring.tag("cursor", participant_id.bytes + place)[:16]
+    return base64.urlsafe_b64encode(place + tag).decode().rstrip("=")
+
+
+def _cursor_read(keyring: Keyring, participant_id: UUID, cursor: str) -> int:
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError:
+        raise Problem("invalid-cursor") from None
+    place, tag = raw[:8], raw[8:]
+    message = participant_id.bytes + place
+    if not any(hmac.compare_digest(tag, keyring.tag("cursor", message, version)[:16]) for version in keyring.versions):
+        raise Problem("invalid-cursor")
+    return int.from_bytes(place, "big")
+
+
+@router.get(
+    "/participants/{participant_id}/transfers/{transfer_id}",
+    summary="Explain a transfer",
+    responses=openapi_problems(*_READ, "transfer-not-found"),
+)
+async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> Response:
+    """One transfer; for a credit its methodology with version and digest, every factor with source and confidence, and
+    the arithmetic."""
+    platform, language = platform_of(request), language_of(request)
+    caller = await admit(request, "balance:read")
+    require_participant(caller, participant_id)
+    headers = await charge(request, caller)
+    async with platform.pool.acquire() as connection:
+        explained = await explain_transfer(connection, participant_id, transfer_id, platform.rules)
+    content = explanation_view(explained, language)
+    return Response(orjson.dumps(content), 200, {**headers, **localized(language)}, "application/json")
+
+
+@router.post(
+    "/participants/{participant_id}/transfers/{transfer_id}/reversal",
+    status_code=201,
+    summary="Reverse a credit",
+    responses={
+        200: {"description": "It was reversed before, for the same reason: that reversal"},
+        **openapi_problems(*_READ, "transfer-not-found", "not-reversible", "already-reversed", "overloaded", "temporarily-unavailable"),
+    },
+    openapi_extra=openapi_body(model=ReversalWanted),
+)  # fmt: skip
+async def reverse(request: Request, participant_id: UUID, transfer_id: UUID) -> Response:
+    """Take a credit back by a new transfer. It takes the points from their own bucket first; what is spent already
+    becomes debt.
+
+    A credit is reversed once: the same call again gets the same reversal.
+    """
+    platform, language = platform_of(request), language_of(request)
+    caller = await admit(request, "credits:reverse")
+    content = await read_json(request)
+    headers = await charge(request, caller)
+    wanted = parsed(ReversalWanted, content)
+    fresh = platform.fresh
+    command = Reverse(participant_id, transfer_id, wanted.reason, "operator", fresh.id(), fresh.random(NONCE_BYTES))
+    (outcome,) = await platform.poster.post([command])
+    if isinstance(outcome, Refusal):
+        params: dict[str, Any] = dict(outcome.params)
+        raise Problem(outcome.slug, **params)
+    assert isinstance(outcome, Reversed)
+    view = transfer_view(outcome.transfer, language)
+    status = 200 if outcome.repeated else 201
+    return Response(orjson.dumps(view), status, {**headers, **localized(language)}, "application/json")

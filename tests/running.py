@@ -1,0 +1,136 @@
+"""The API as tests drive it: in this process, with tokens of the development issuer, sources and participants on demand."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from api.app import create_app
+from api.auth import DevelopmentIssuer, Role
+from api.platform import Platform
+from service.keyring import create_keyring
+from service.settings import Settings
+
+EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An enrolled participant as one source knows it."""
+
+    participant_id: str
+    link_id: str
+    source: str
+    subject: str
+
+
+@dataclass(slots=True)
+class Api:
+    """A running API: its client, and what a provider, an operator and a participant do with it."""
+
+    client: httpx.AsyncClient
+    issuer: DevelopmentIssuer
+    platform: Platform
+    _tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def bearer(self, role: Role, subject: str = "tests", *, source: str | None = None) -> dict[str, str]:
+        """An Authorization header."""
+        key = (role, source or subject)
+        if key not in self._tokens:
+            self._tokens[key] = self.issuer.issue(role, subject, source=source)
+        return {"Authorization": f"Bearer {self._tokens[key]}"}
+
+    async def source(self, **changes: Any) -> str:
+        """A newly registered source; its URI."""
+        uri = f"urn:tests:source:{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}"
+        body = {
+            "uri": uri,
+            "title_zh": "测试数据方",
+            "title_en": "A test provider",
+            "grade": "A",
+            "scenarios": ["shared-ebike"],
+            "valid_from": "2016-01-01",
+        }
+        answer = await self.client.put("/v1/sources", headers=self.bearer("operator"), json=body | changes)
+        assert answer.status_code == 200, answer.text
+        return uri
+
+    async def person(self, source: str | None = None, *, subject: str | None = None, kind: str = "citizen") -> Person:
+        """A newly enrolled participant, linked to a source with consent."""
+        source = source or await self.source()
+        subject = subject or f"rider {next(_numbers)}"
+        consent = {"purpose": "carbon-credit", "text_version": "tests-1", "given_at": "2026-01-01T08:00:00+08:00"}
+        body = {"kind": kind, "links": [{"source": source, "subject": subject, "consent": consent}]}
+        answer = await self.client.post("/v1/participants", headers=self.bearer("operator"), json=body)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        return Person(made["participant_id"], made["links"][0]["link_id"], source, subject)
+
+    async def report(self, source: str, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Post a batch; its outcomes."""
+        headers = self.bearer("provider", source=source) | {"Content-Type": BATCH, "Accept-Language": "en"}
+        answer = await self.client.post("/v1/activities", headers=headers, content=orjson.dumps(events))
+        assert answer.status_code == 200, answer.text
+        outcomes: list[dict[str, Any]] = answer.json()["outcomes"]
+        return outcomes
+
+    async def report_one(self, source: str, event: Mapping[str, Any]) -> httpx.Response:
+        """Post a single event; the answer."""
+        headers = self.bearer("provider", source=source) | {"Content-Type": EVENT, "Accept-Language": "en"}
+        return await self.client.post("/v1/activities", headers=headers, content=orjson.dumps(event))
+
+    async def balance(self, participant_id: str) -> dict[str, Any]:
+        """A participant's balance, read as the participant."""
+        headers = self.bearer("participant", participant_id)
+        answer = await self.client.get(f"/v1/participants/{participant_id}/balance", headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def reverse(self, participant_id: str, transfer_id: str, reason: str = "posted_in_error") -> httpx.Response:
+        """Reverse a credit, as an operator."""
+        path = f"/v1/participants/{participant_id}/transfers/{transfer_id}/reversal"
+        return await self.client.post(path, headers=self.bearer("operator"), json={"reason": reason})
+
+
+def ride(source: str, subject: str, event_id: str | None = None, *, km: str = "2.35", **data: Any) -> dict[str, Any]:
+    """A ride of twelve minutes that is credited 35.01 g/km; `data` replaces fields of its data."""
+    return {
+        "specversion": "1.0",
+        "id": event_id or f"ride-{next(_numbers)}-{os.urandom(4).hex()}",
+        "source": source,
+        "type": "org.tanpuhui.activity.v1",
+        "subject": subject,
+        "data": {
+            "scenario": "shared-ebike",
+            "started_at": "2026-05-01T08:00:00+08:00",
+            "ended_at": "2026-05-01T08:12:00+08:00",
+            "inputs": {"distance_km": km},
+        }
+        | data,
+    }
+
+
+@asynccontextmanager
+async def running_api(
+    database_url: str, redis_url: str | None, data_dir: Path, **changes: Any
+) -> AsyncIterator[Api]:
+    """Run an API in this process. `changes` are settings."""
+    keyring = data_dir / "keyring.json"
+    create_keyring(keyring)
+    issuer = DevelopmentIssuer(data_dir)
+    settings = Settings(
+        data_dir=data_dir, database_url=database_url, redis_url=redis_url, keyring_file=keyring, log_level="error", **changes
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://tests") as client:
+            yield Api(client, issuer, app.state.platform)
