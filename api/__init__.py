@@ -1,1 +1,1 @@
-
+"""What travels over HTTP, and the command line."""

@@ -6,10 +6,12 @@ from typing import Any
 
 import asyncpg
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from api.auth import build_authenticator
 from api.dependencies import BODY_MODELS
@@ -24,7 +26,7 @@ from service.clock import Fresh, system_clock
 from service.database import open_pool, require_schema
 from service.keyring import load_keyring
 from service.migrations import expected_version
-from service.participants import LinkNotFound, ParticipantConflict
+from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound
 from service.poster import DatabaseAway, Poster, QueueFull
 from service.reading import BalanceReader
 from service.settings import Settings
@@ -41,6 +43,7 @@ _AWAY = {"Retry-After": "2"}
 ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     TransferNotFound: lambda _: Problem("transfer-not-found"),
     LinkNotFound: lambda _: Problem("link-not-found"),
+    ParticipantNotFound: lambda _: Problem("participant-not-found"),
     ParticipantConflict: lambda _: Problem("participant-conflict"),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
@@ -68,13 +71,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         description=_DESCRIPTION,
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
     for module in (activities, participants, sources, points, methodologies, problem_pages, health):
         app.include_router(module.router, prefix="/v1")
     app.add_route("/metrics", _metrics, include_in_schema=False)
+    app.add_route("/docs", _docs, include_in_schema=False)
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
     install_problem_handlers(app, settings.problem_base, ERRORS)
     app.add_middleware(ObservabilityMiddleware, problem_base=settings.problem_base, log_every=settings.log_every)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -87,7 +92,8 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
     pool closes."""
     if settings.database_url is None:
         raise RuntimeError(
-            "TANPUHUI_DATABASE_URL is not set: start the platform with `tanpuhui serve`, or name a PostgreSQL of your own"
+            "TANPUHUI_DATABASE_URL is not set: start the platform with `tanpuhui serve`, "
+            "or name a PostgreSQL of your own"
         )
     async with AsyncExitStack() as stack:
         lanes = settings.poster_lanes
@@ -118,6 +124,18 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             limiter=limiter,
             balances=BalanceReader(pool, fresh.clock),
         )
+
+
+async def _docs(_: Request) -> Response:
+    """The documentation's page; its scripts come from this server, so it opens where the internet does not reach."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="碳普惠 Tanpuhui API",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon-32x32.png",
+        swagger_ui_parameters={"persistAuthorization": True, "displayRequestDuration": True},
+    )
 
 
 async def _metrics(_: Request) -> Response:

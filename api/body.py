@@ -3,14 +3,11 @@
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from api.problems import Problem, faults_of
-
-Model = TypeVar("Model", bound=BaseModel)
+from api.problems import Problem
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -36,24 +33,6 @@ async def read_body(request: Request, limit: int) -> bytes:
             return bytes(pieces)
         message = await request.receive()
     raise ClientDisconnect
-
-
-async def read_model(request: Request, model: type[Model], limit: int) -> Model:
-    """A JSON body of one shape, for calls that are few. Raises Problem, as read_body, or malformed-json or -request.
-
-    FastAPI's own body parameters know no limit that answers with a problem, so routes take this instead.
-    """
-    if media_type(request.headers) != "application/json":
-        raise Problem("unsupported-media-type", accepted="application/json")
-    try:
-        return model.model_validate_json(await read_body(request, limit))
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        if found[0]["type"] == "json_invalid":
-            raise _malformed("无法解析", "it cannot be parsed") from None
-        raise Problem(
-            "malformed-request", faults=faults_of([{**fault, "loc": ("body", *fault["loc"])} for fault in found])
-        ) from None
 
 
 def _within(body: bytes | bytearray, limit: int) -> bytes:

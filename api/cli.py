@@ -33,7 +33,8 @@ from service.settings import DEVELOPMENT_ISSUER, PREFIX, Settings, UnsafeSetting
 
 app = typer.Typer(
     name="tanpuhui",
-    help="碳普惠积分平台：让每一克减排、每一分积分都可核验。\n\nA carbon-inclusion points platform whose every gram and point can be checked.",
+    help="碳普惠积分平台：让每一克减排、每一分积分都可核验。\n\n"
+    "A carbon-inclusion points platform whose every gram and point can be checked.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,6 +47,12 @@ app.add_typer(feed_app, name="feed")
 Json = Annotated[
     bool, typer.Option("--json", help="最后一行输出一个 JSON 对象。 End with one JSON object on the last line.")
 ]
+
+_URL_HELP = (
+    "平台地址；缺省为本数据目录正在运行的平台，没有则临时启动。 "
+    "The platform; by default the one running from this data directory, or one started for the import."
+)
+_ENROL_HELP = "以演示同意书登记新用户（仅开发）。 Enrol new riders with demonstration consents; for development only."
 
 
 @app.command()
@@ -86,15 +93,17 @@ def serve() -> None:
 @app.command("import")
 def import_command(
     file: Annotated[Path, typer.Argument(help="CSV 或 CSV.gz 文件。 A CSV or CSV.gz file.")],
-    feed: Annotated[str, typer.Option(help="接入模板名或其 YAML 文件。 A feed's name or YAML file; `tanpuhui feed list` shows them.")],
-    url: Annotated[str | None, typer.Option(help="平台地址；缺省为本目录正在运行的平台，没有则临时启动。 The platform; by default the one "
-                                                 "running from this data directory, or one started for the import.")] = None,
+    feed: Annotated[
+        str, typer.Option(help="接入模板名或其 YAML 文件。 A feed's name (`tanpuhui feed list`) or YAML file.")
+    ],
+    url: Annotated[str | None, typer.Option(help=_URL_HELP)] = None,
     as_json: Json = False,
-    enrol: Annotated[bool, typer.Option("--enrol/--no-enrol", help="以演示同意书登记新用户（仅开发）。 Enrol new riders with demonstration "
-                                                                   "consents; development only.")] = True,
+    enrol: Annotated[bool, typer.Option("--enrol/--no-enrol", help=_ENROL_HELP)] = True,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="每批事件数。 Events in a batch.")] = 500,
-    refused: Annotated[Path | None, typer.Option(help="把被拒行及原因写入此 CSV。 Write refused rows and reasons to this CSV.")] = None,
-) -> None:  # fmt: skip
+    refused: Annotated[
+        Path | None, typer.Option(help="被拒行及原因写入此 CSV。 Write refused rows to this CSV.")
+    ] = None,
+) -> None:
     """按接入模板读取文件，经公开接口逐批报送，可安全重复执行。
 
     Read a provider's file by a feed and post it through the public API. Repeating it is safe: nothing is credited
@@ -241,14 +250,15 @@ async def _check(url: str) -> Checked:
 def _report(checked: Checked, terminal: Terminal) -> None:
     counts = checked.counts
     terminal.say(
-        f"账户 {counts['accounts']}，划转 {counts['transfers']}，分录 {counts['lines']}，日志 {counts['log_size']}（待排 {counts['queued']}）",
-        f"{counts['accounts']} accounts, {counts['transfers']} transfers, {counts['lines']} lines, log of {counts['log_size']} "
-        f"({counts['queued']} waiting)",
+        "账户 {accounts}，划转 {transfers}，分录 {lines}，日志 {log_size}（待排 {queued}）".format_map(counts),
+        "{accounts} accounts, {transfers} transfers, {lines} lines, a log of {log_size} ({queued} waiting)".format_map(
+            counts
+        ),
     )
     for finding in checked.findings:
         terminal.say(
             f"差异 [{finding.check}] {finding.about}：现存 {finding.stored}，账本 {finding.journal}",
-            f"difference [{finding.check}] {finding.about}: stored {finding.stored}, the journal says {finding.journal}",
+            f"difference [{finding.check}] {finding.about}: stored {finding.stored}, journal {finding.journal}",
         )
     if not checked.findings:
         terminal.say("全部一致，未发现差异", "everything agrees: no difference found")

@@ -31,8 +31,8 @@ from api.supervisor import RunningPlatform
 from service.feeds import Feed, Row, count_rows, load_feed, read_rows
 
 _OWN_REASONS = {
-    DUPLICATE: ("此前已报送", "reported before"),
-    MALFORMED_ROW: ("行无法解读", "the row cannot be read"),
+    DUPLICATE: "此前已报送",
+    MALFORMED_ROW: "该行无法解读",
 }
 
 
@@ -109,25 +109,27 @@ async def _import(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wante
 
 def _summary(report: ImportReport, terminal: Terminal) -> None:
     table = Table(title="报送结果 What became of the rides", title_justify="left", box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, style="dim")
     table.add_row("报送 posted", f"{report.posted:,}")
     table.add_row("入账 credited", f"{report.credited:,}")
     for reason, count in report.refused.most_common():
-        zh, en = _reason_titles(reason)
-        table.add_row(f"未入账 refused · {zh} {en} [dim]({reason})[/dim]", f"{count:,}")
+        zh = _reason_title(reason)
+        table.add_row(f"未入账 refused · {zh}", f"{count:,}", reason)
     kilograms = report.reduction_mg / 1_000_000  # for the eye only: the exact milligrams are in the JSON and the ledger
-    table.add_row("减排量 reduction", f"{report.reduction_mg:,} mg CO2e ({kilograms:,.3f} kg)")
+    table.add_row("减排量 reduction", f"{report.reduction_mg:,}", f"mg CO2e = {kilograms:,.3f} kg")
     table.add_row("碳积分 points", f"{report.points:,}")
-    table.add_row("用时 time", f"{report.seconds:.1f} s")
+    table.add_row("用时 time", f"{report.seconds:.1f}", "s")
     if report.seconds:
-        table.add_row("速率 rate", f"{report.posted / report.seconds:,.0f}/s")
-    terminal.console.print(table)
+        table.add_row("速率 rate", f"{report.posted / report.seconds:,.0f}", "rides/s")
+    terminal.console.print(table, width=max(terminal.console.width, 100))  # a narrow pipe would cut the reasons
 
 
-def _reason_titles(reason: str) -> tuple[str, str]:
+def _reason_title(reason: str) -> str:
+    """A refusal's reason in Chinese; its code, in English, stands beside it."""
     known = PROBLEM_TYPES.get(reason.partition("/")[0])
-    return (known.title.zh, known.title.en) if known else _OWN_REASONS.get(reason, (reason, reason))
+    return known.title.zh if known else _OWN_REASONS.get(reason, reason)
 
 
 def run_demonstration(platform: RunningPlatform, terminal: Terminal, wanted: Import, *, show_next_steps: bool) -> None:

@@ -113,7 +113,8 @@ class RunningPlatform:
                     return
             time.sleep(0.05)
         raise CannotStart(
-            f"the platform did not become ready; the end of {self.settings.data_dir / 'platform.log'} says why:\n{self._log_end()}"
+            f"the platform did not become ready; the end of {self.settings.data_dir / 'platform.log'} says why:\n"
+            f"{self._log_end()}"
         )
 
     def _log_end(self) -> str:
@@ -167,8 +168,9 @@ def start_platform(settings: Settings, say: Say) -> RunningPlatform:
     """Start everything in `settings.data_dir`. Raises CannotStart, EmbeddedServersError."""
     if settings.mode == "production" or settings.database_url:
         raise CannotStart(
-            "this command runs the embedded servers, for development. With a PostgreSQL of your own run `tanpuhui migrate`, then "
-            "`tanpuhui api` and `tanpuhui worker`, each with TANPUHUI_DATABASE_URL for its own role (docs/operations.md)."
+            "this command runs the embedded servers, for development. With a PostgreSQL of your own run "
+            "`tanpuhui migrate`, then `tanpuhui api` and `tanpuhui worker`, each with TANPUHUI_DATABASE_URL for its "
+            "own role (docs/operations.md)."
         )
     say("启动内置 PostgreSQL 与 Valkey", "starting the embedded PostgreSQL and Valkey")
     servers = start_embedded(settings.data_dir)
@@ -219,7 +221,8 @@ def _listen(settings: Settings) -> socket.socket:
             continue
         return listening
     raise CannotStart(
-        f"port {settings.port} on {settings.host} is taken: stop the program that has it, or set TANPUHUI_PORT to another."
+        f"port {settings.port} on {settings.host} is taken: stop the program that has it, "
+        "or set TANPUHUI_PORT to another."
     )
 
 

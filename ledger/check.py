@@ -9,27 +9,26 @@ import asyncpg
 from ledger.errors import LeafInvalid
 from ledger.leaves import read_leaf
 
-_SIDED = """
+_PARTICIPANT_SIDES = """
     sided AS (
-        SELECT m.participant_id, m.asset, s.account, s.change, m.expires_on
-        FROM ledger.movement m, LATERAL (VALUES (m.to_account, m.amount), (m.from_account, -m.amount)) AS s (account,
-            change)
+        SELECT m.participant_id, m.asset, s.account, s.change, m.expires_on FROM ledger.movement m,
+        LATERAL (VALUES (m.to_account, m.amount), (m.from_account, -m.amount)) AS s (account, change)
+        WHERE s.account IN ('available', 'pending', 'held', 'debt')
     )
 """
 
 # Each query returns one row per difference: what it is about, what is stored, what the journal says.
 _DIFFERENCES: dict[str, str] = {
     "account balance": f"""
-        WITH {_SIDED}, expected AS (
+        WITH {_PARTICIPANT_SIDES}, expected AS (
             SELECT participant_id, asset, account, sum(change) * CASE account WHEN 'debt' THEN -1 ELSE 1 END AS amount
-            FROM sided WHERE account IN ('available', 'pending', 'held', 'debt') GROUP BY participant_id, asset, account
+            FROM sided GROUP BY participant_id, asset, account
         ), stored AS (
             SELECT a.participant_id, v.asset, v.account, v.amount FROM ledger.account a, LATERAL (VALUES
-                ('co2e_mg', 'available', co2e_available), ('co2e_mg', 'pending', co2e_pending), ('co2e_mg', 'held',
-                    co2e_held),
-                ('co2e_mg', 'debt', co2e_debt), ('points', 'available', points_available), ('points', 'pending',
-                    points_pending),
-                ('points', 'held', points_held), ('points', 'debt', points_debt)) AS v (asset, account, amount)
+                ('co2e_mg', 'available', co2e_available), ('points', 'available', points_available),
+                ('co2e_mg', 'pending', co2e_pending), ('points', 'pending', points_pending),
+                ('co2e_mg', 'held', co2e_held), ('points', 'held', points_held),
+                ('co2e_mg', 'debt', co2e_debt), ('points', 'debt', points_debt)) AS v (asset, account, amount)
         )
         SELECT participant_id || ' ' || asset || ' ' || account AS about, coalesce(s.amount, 0)::text AS stored,
                coalesce(e.amount, 0)::text AS journal
@@ -37,7 +36,7 @@ _DIFFERENCES: dict[str, str] = {
         WHERE coalesce(s.amount, 0) <> coalesce(e.amount, 0)
     """,
     "bucket": f"""
-        WITH {_SIDED}, expected AS (
+        WITH {_PARTICIPANT_SIDES}, expected AS (
             SELECT participant_id, expires_on, sum(change) AS amount FROM sided
             WHERE account = 'available' AND asset = 'points' GROUP BY participant_id, expires_on
         )
@@ -60,42 +59,40 @@ _DIFFERENCES: dict[str, str] = {
         HAVING coalesce(a.counter, 0) <> count(t.transfer_id) OR coalesce(a.counter, 0) <> coalesce(max(t.counter), 0)
     """,
     "transfer without lines": """
-        SELECT participant_id || ' ' || transfer_id AS about, 'transfer' AS stored, 'no line' AS journal
-            FROM ledger.transfer t
-        WHERE NOT EXISTS (SELECT 1 FROM ledger.movement m WHERE m.participant_id = t.participant_id
-            AND m.transfer_id = t.transfer_id)
+        SELECT t.participant_id || ' ' || t.transfer_id AS about, 'transfer' AS stored, 'no line' AS journal
+        FROM ledger.transfer t LEFT JOIN ledger.movement m USING (participant_id, transfer_id)
+        WHERE m.transfer_id IS NULL
     """,
     "line without transfer": """
         SELECT m.participant_id || ' ' || m.transfer_id AS about, 'line' AS stored, 'no transfer' AS journal
-            FROM ledger.movement m
-        WHERE NOT EXISTS (SELECT 1 FROM ledger.transfer t WHERE t.participant_id = m.participant_id
-            AND t.transfer_id = m.transfer_id)
+        FROM ledger.movement m LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
+        WHERE t.transfer_id IS NULL
     """,
     "leaf": """
-        SELECT t.participant_id || ' ' || t.transfer_id AS about, format('%s leaves', count(l.transfer_id)) AS stored,
-            '1 leaf' AS journal
+        WITH leaves AS (
+            SELECT participant_id, transfer_id, 1 AS leaf FROM ledger.leaf
+            UNION ALL SELECT participant_id, transfer_id, 1 AS leaf FROM ledger.leaf_queue
+        )
+        SELECT participant_id || ' ' || transfer_id AS about, format('%s leaves', count(l.leaf)) AS stored,
+               '1 leaf' AS journal
         FROM ledger.transfer t
-        LEFT JOIN (SELECT participant_id, transfer_id FROM ledger.leaf UNION ALL SELECT participant_id,
-            transfer_id FROM ledger.leaf_queue)
-            AS l USING (participant_id, transfer_id)
-        GROUP BY t.participant_id, t.transfer_id HAVING count(l.transfer_id) <> 1
+        LEFT JOIN leaves l USING (participant_id, transfer_id)
+        GROUP BY participant_id, transfer_id HAVING count(l.leaf) <> 1
     """,
     "log size": """
         SELECT 'log' AS about, h.size::text AS stored, format('%s leaves up to %s', l.leaves, l.last) AS journal
         FROM ledger.log_head h, (SELECT count(*) AS leaves, coalesce(max(log_index), -1) AS last FROM ledger.leaf) AS l
         WHERE h.size <> l.leaves OR h.size <> l.last + 1
     """,
-    "system total": f"""
-        WITH {
-        _SIDED.replace("m.participant_id, m.asset", "t.programme, m.asset").replace(
-            "FROM ledger.movement m,",
-            '''FROM ledger.movement m JOIN ledger.transfer t USING (participant_id, transfer_id)
-               JOIN ledger.leaf l USING (participant_id, transfer_id)
-                   JOIN ledger.fold_head f ON l.log_index < f.folded_to,''',
-        )
-    }, expected AS (
-            SELECT programme, asset, account, sum(change) AS amount FROM sided
-            WHERE account NOT IN ('available', 'pending', 'held', 'debt') GROUP BY programme, asset, account
+    "system total": """
+        WITH expected AS (
+            SELECT t.programme, m.asset, s.account, sum(s.change) AS amount
+            FROM ledger.fold_head f
+            JOIN ledger.leaf l ON l.log_index < f.folded_to
+            JOIN ledger.transfer t USING (participant_id, transfer_id)
+            JOIN ledger.movement m USING (participant_id, transfer_id),
+            LATERAL (VALUES (m.to_account, m.amount), (m.from_account, -m.amount)) AS s (account, change)
+            WHERE s.account NOT IN ('available', 'pending', 'held', 'debt') GROUP BY t.programme, m.asset, s.account
         )
         SELECT programme || ' ' || asset || ' ' || account AS about, coalesce(s.amount, 0)::text AS stored,
                coalesce(e.amount, 0)::text AS journal
@@ -112,17 +109,18 @@ _COUNTS = """
 
 _LEAVES = """
     SELECT l.log_index, l.leaf, t.counter::text AS counter, t.kind, t.participant_id::text AS participant,
-        t.transfer_id::text AS transfer,
-           m.amounts
+           t.transfer_id::text AS transfer, m.lines
     FROM ledger.leaf l
     LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
     LEFT JOIN LATERAL (
-        SELECT array_agg(concat_ws(' ', asset, from_account, to_account, amount, vintage,
-            expires_on) ORDER BY line) AS amounts
+        SELECT array_agg(
+            concat_ws(' ', asset, from_account, to_account, amount, credit_class, vintage, expires_on) ORDER BY line
+        ) AS lines
         FROM ledger.movement m WHERE m.participant_id = l.participant_id AND m.transfer_id = l.transfer_id
     ) AS m ON true
     WHERE l.transfer_id IS NOT NULL ORDER BY l.log_index
 """
+_LINE_FIELDS = ("asset", "from", "to", "amount", "class", "vintage", "expires")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +166,8 @@ async def _unlike_leaves(connection: asyncpg.Connection) -> AsyncIterator[Findin
         except LeafInvalid as invalid:
             yield Finding("leaf content", f"index {row['log_index']}", str(invalid), "a canonical leaf")
             continue
-        lines = [
-            " ".join(
-                filter(
-                    None,
-                    (line["asset"], line["from"], line["to"], line["amount"], line.get("vintage"), line.get("expires")),
-                )
-            )
-            for line in leaf["lines"]
-        ]
+        lines = [" ".join(filter(None, map(line.get, _LINE_FIELDS))) for line in leaf["lines"]]
         said = (leaf["participant"], leaf["transfer"], leaf["kind"], leaf["counter"], lines)
-        journal = (row["participant"], row["transfer"], row["kind"], row["counter"], row["amounts"])
+        journal = (row["participant"], row["transfer"], row["kind"], row["counter"], row["lines"])
         if said != journal:
             yield Finding("leaf content", f"index {row['log_index']}", str(said), str(journal))

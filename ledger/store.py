@@ -24,8 +24,8 @@ _LOCK = """
 """
 
 _OPEN = """
-    INSERT INTO ledger.account (participant_id, kind, programme, region, opened_at) VALUES ($1, $2, $3, $4,
-        clock_timestamp())
+    INSERT INTO ledger.account (participant_id, kind, programme, region, opened_at)
+    VALUES ($1, $2, $3, $4, clock_timestamp())
 """
 
 _BUCKETS = (
@@ -36,8 +36,7 @@ _TRANSFERS = """
     INSERT INTO ledger.transfer
         (participant_id, transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason)
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::date[],
-        $8::timestamptz[],
-                         $9::uuid[], $10::text[])
+                         $8::timestamptz[], $9::uuid[], $10::text[])
 """
 
 # The projections move by what the journal took in, in the same statement: they cannot part. A bucket's net change is
@@ -45,8 +44,8 @@ _TRANSFERS = """
 _MOVEMENTS = """
     WITH posted AS (
         INSERT INTO ledger.movement
-            (participant_id, transfer_id, line, from_account, to_account, asset, amount, credit_class, vintage,
-                expires_on)
+            (participant_id, transfer_id, line, from_account, to_account, asset, amount,
+             credit_class, vintage, expires_on)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int2[], $4::text[], $5::text[], $6::text[], $7::int8[],
                              $8::text[], $9::int2[], $10::date[])
         RETURNING participant_id, from_account, to_account, asset, amount, expires_on
@@ -81,16 +80,17 @@ _MOVEMENTS = """
         co2e_available = a.co2e_available + m.co2e_available, co2e_pending = a.co2e_pending + m.co2e_pending,
         co2e_held = a.co2e_held + m.co2e_held, co2e_debt = a.co2e_debt - m.co2e_debt,
         points_available = a.points_available + m.points_available,
-            points_pending = a.points_pending + m.points_pending,
+        points_pending = a.points_pending + m.points_pending,
         points_held = a.points_held + m.points_held, points_debt = a.points_debt - m.points_debt
-    FROM moved m JOIN unnest($11::uuid[], $12::int8[], $13::date[]) AS o (participant_id, counter,
-        next_expiry) USING (participant_id)
+    FROM moved m
+    JOIN unnest($11::uuid[], $12::int8[], $13::date[]) AS o (participant_id, counter, next_expiry)
+        USING (participant_id)
     WHERE a.participant_id = m.participant_id
 """
 
 _QUEUE = """
-    INSERT INTO ledger.leaf_queue (participant_id, transfer_id, leaf) SELECT * FROM unnest($1::uuid[], $2::uuid[],
-        $3::bytea[])
+    INSERT INTO ledger.leaf_queue (participant_id, transfer_id, leaf)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[])
 """
 
 _TRANSFER = """

@@ -1,1 +1,1 @@
-
+"""Decisions: participants, activities, rules, posting. No HTTP here."""

@@ -61,6 +61,10 @@ class EnrolledMeanwhile(Exception):
     """Another enrolment of the same subject committed in between: the same call again finds it."""
 
 
+class ParticipantNotFound(Exception):
+    """Nobody is enrolled under this id."""
+
+
 class LinkNotFound(Exception):
     """This participant has no live link of this id."""
 
@@ -106,14 +110,21 @@ _TAKE_LINK = """
     RETURNING link_id
 """
 
+_LOCK_ACCOUNT = "SELECT counter FROM ledger.account WHERE participant_id = $1 FOR UPDATE"
+
+_LIVE_LINK = """
+    SELECT participant_id, link_id FROM service.link
+    WHERE source_id = $1 AND subject_tag = $2 AND withdrawn_at IS NULL
+"""
+
 _CONSENT = """
     INSERT INTO service.consent (participant_id, link_id, purpose, text_version, given_at, recorded_at)
     VALUES ($1, $2, $3, $4, $5, clock_timestamp())
 """
 
 _ENROL = """
-    INSERT INTO service.participant (participant_id, kind, programme, region, enrolled_at) VALUES ($1, $2, $3, $4,
-        clock_timestamp())
+    INSERT INTO service.participant (participant_id, kind, programme, region, enrolled_at)
+    VALUES ($1, $2, $3, $4, clock_timestamp())
 """
 
 
@@ -138,14 +149,37 @@ async def enrol(
     await tx.execute(_ENROL, participant_id, kind, programme, region)
     await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
     for link in sorted(wanted.values(), key=lambda link: (link.source_id, link.subject_tag)):
-        taken = await tx.fetchval(
-            _TAKE_LINK, link.source_id, link.subject_tag, link.key_version, link.link_id, participant_id
-        )
-        if taken is None:
+        if not await _take_link(tx, participant_id, link):
             raise EnrolledMeanwhile
-        await tx.execute(_CONSENT, participant_id, link.link_id, link.purpose, link.text_version, link.given_at)
     ids = {key: link.link_id for key, link in wanted.items()}
     return Enrolled(participant_id, tuple(ids[link.source_id, link.subject_tag] for link in links), created=True)
+
+
+async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple[UUID, bool]:
+    """Link one more source to a participant with a consent; the link's id, and whether it is new.
+
+    Raises ParticipantNotFound; ParticipantConflict when the subject is linked to somebody else.
+    """
+    if await tx.fetchval(_LOCK_ACCOUNT, participant_id) is None:
+        raise ParticipantNotFound
+    if await _take_link(tx, participant_id, link):
+        return link.link_id, True
+    found = await tx.fetchrow(_LIVE_LINK, link.source_id, link.subject_tag)
+    if found is None:
+        raise EnrolledMeanwhile
+    if found["participant_id"] != participant_id:
+        raise ParticipantConflict
+    return found["link_id"], False
+
+
+async def _take_link(tx: Connection, participant_id: UUID, link: NewLink) -> bool:
+    """Make the link and record its consent, unless the subject is linked now."""
+    taken = await tx.fetchval(
+        _TAKE_LINK, link.source_id, link.subject_tag, link.key_version, link.link_id, participant_id
+    )
+    if taken is not None:
+        await tx.execute(_CONSENT, participant_id, link.link_id, link.purpose, link.text_version, link.given_at)
+    return taken is not None
 
 
 async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) -> None:
@@ -154,7 +188,7 @@ async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) 
     Waits for what is being posted for this participant, so that nothing is recorded after the withdrawal. Raises
     LinkNotFound.
     """
-    await tx.execute("SELECT 1 FROM ledger.account WHERE participant_id = $1 FOR UPDATE", participant_id)
+    await tx.execute(_LOCK_ACCOUNT, participant_id)
     ended = await tx.execute(
         "UPDATE service.link SET withdrawn_at = clock_timestamp() "
         "WHERE participant_id = $1 AND link_id = $2 AND withdrawn_at IS NULL",

@@ -130,22 +130,24 @@ class BatchAnswer(BaseModel):
 
 
 _PROBLEMS = openapi_problems(
-    "unauthenticated", "forbidden", "unsupported-media-type", "payload-too-large", "malformed-json", "malformed-event",
-    "batch-empty", "batch-too-large", "quota-exceeded", "source-mismatch", "source-not-registered", "event-conflict",
-    "scenario-not-licensed", "source-licence-not-valid", "activity-in-future", "unknown-scenario", "no-methodology-in-force", "no-points-rule-in-force", "outside-calendar",
-    "methodology-not-allowed", "subject-not-linked", "ends-before-start", "unknown-input", "missing-input", "improper-number",
-    "input-out-of-range", "missing-factor", "condition-not-met", "not-computable", "no-reduction",
-    "overloaded", "temporarily-unavailable", "posting-failed", "internal-error",
+    "unauthenticated", "forbidden", "unsupported-media-type", "payload-too-large", "malformed-json",
+    "malformed-event", "batch-empty", "batch-too-large", "quota-exceeded", "source-mismatch",
+    "source-not-registered", "event-conflict", "scenario-not-licensed", "source-licence-not-valid",
+    "activity-in-future", "unknown-scenario", "no-methodology-in-force", "no-points-rule-in-force",
+    "outside-calendar", "methodology-not-allowed", "subject-not-linked", "ends-before-start", "unknown-input",
+    "missing-input", "improper-number", "input-out-of-range", "missing-factor", "condition-not-met",
+    "not-computable", "no-reduction", "overloaded", "temporarily-unavailable", "posting-failed", "internal-error",
 )  # fmt: skip
 
 
 @router.post(
     "/activities",
-    summary="Report activities",
+    summary="Report activities 报送低碳行为",
     response_model=CreditedItem | DuplicateItem | BatchAnswer,
     responses={
         200: {
-            "description": "A batch: an outcome for every event, in order. A single event that came before: its first answer."
+            "description": "A batch: an outcome for every event, in order. "
+            "A single event that came before: its first answer."
         },
         201: {"description": "A single event, credited", "model": CreditedItem},
         **_PROBLEMS,

@@ -16,13 +16,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 PATIENCE_S = 2.0  # a probe that waits longer is as good as unanswered
 
 
-@router.get("/alive", summary="Does the process live?")
+@router.get("/alive", summary="Does the process live? 进程是否存活")
 async def alive() -> dict[str, str]:
     """Answers as long as the event loop turns; asks nobody else."""
     return {"status": "alive"}
 
 
-@router.get("/ready", summary="Can it serve?", responses=openapi_problems("temporarily-unavailable"))
+@router.get("/ready", summary="Can it serve? 能否服务", responses=openapi_problems("temporarily-unavailable"))
 async def ready(request: Request) -> dict[str, Any]:
     """Ready when the database answers. Redis is told, but not needed: without it every process limits by itself."""
     platform = platform_of(request)
@@ -30,7 +30,9 @@ async def ready(request: Request) -> dict[str, Any]:
     return {"status": "ready", "database": "answers", "rate_limits": "shared" if platform.limiter.shared else "local"}
 
 
-@router.get("/lag", summary="How far is the log behind?", responses=openapi_problems("temporarily-unavailable"))
+@router.get(
+    "/lag", summary="How far is the log behind? 日志进度", responses=openapi_problems("temporarily-unavailable")
+)
 async def lag(request: Request) -> dict[str, int]:
     """The log's size, the leaves that wait for a place in it, and how many leaves the system totals have yet to take
     in."""

@@ -17,7 +17,7 @@ from service.quantification.points import UnknownPointsRule
 router = APIRouter(tags=["methodologies"])
 
 
-@router.get("/methodologies", summary="List methodologies")
+@router.get("/methodologies", summary="List methodologies 方法学列表")
 async def list_methodologies(request: Request, response: Response) -> dict[str, Any]:
     """Every methodology with its version, status, days in force and digest, and whether this deployment credits under
     it."""
@@ -44,7 +44,7 @@ def _summary(methodology: Methodology, allowed: frozenset[str], language: Langua
 
 @router.get(
     "/methodologies/{digest}",
-    summary="Read a rule document",
+    summary="Read a rule document 读取规则文档",
     response_class=Response,
     responses={200: {"content": {"application/json": {}}}, **openapi_problems("methodology-not-found")},
 )

@@ -1,6 +1,7 @@
 """Enrol participants, link them to the providers that know them, and end such a link when a consent is withdrawn."""
 
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter
@@ -9,13 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.platform import Platform
 from api.problems import Problem, openapi_problems
 from api.v1.activities import Moment, Name, Word
 from service.activities.intake import subject_tag
-from service.participants import Enrolled, EnrolledMeanwhile, NewLink, enrol, withdraw_consent
+from service.database import Connection
+from service.participants import EnrolledMeanwhile, NewLink, add_link, enrol, withdraw_consent
 
 router = APIRouter(tags=["participants"])
 
+T = TypeVar("T")
 Kind = Literal["citizen", "firm", "social_organisation", "government_body", "public_institution"]
 
 
@@ -66,14 +70,21 @@ class EnrolledParticipant(BaseModel):
 @router.post(
     "/participants",
     status_code=201,
-    summary="Enrol a participant",
+    summary="Enrol a participant 登记参与者",
     response_model=EnrolledParticipant,
     responses={
         200: {"description": "These subjects were linked before: the participant they belong to"},
-        **openapi_problems("unauthenticated", "forbidden", "malformed-request", "quota-exceeded", "source-not-registered", "participant-conflict"),
+        **openapi_problems(
+            "unauthenticated",
+            "forbidden",
+            "malformed-request",
+            "quota-exceeded",
+            "source-not-registered",
+            "participant-conflict",
+        ),
     },
     openapi_extra=openapi_body(model=Enrolment),
-)  # fmt: skip
+)
 async def enrol_participant(request: Request, response: Response) -> EnrolledParticipant:
     """Enrol a participant under a random pseudonym and link the sources that know it, each with the consent it rests
     on.
@@ -86,20 +97,9 @@ async def enrol_participant(request: Request, response: Response) -> EnrolledPar
     headers = await charge(request, caller)
     body = parsed(Enrolment, content)
     links = [await _new_link(request, wanted) for wanted in body.links]
-    while True:
-        try:
-            async with platform.pool.acquire() as connection, connection.transaction():
-                enrolled: Enrolled = await enrol(
-                    connection,
-                    uuid4(),
-                    links,
-                    kind=body.kind,
-                    programme=platform.settings.programme,
-                    region=platform.settings.region,
-                )
-            break
-        except EnrolledMeanwhile:  # the same subject a moment ago: the next round finds it
-            continue
+    settings = platform.settings
+    names = {"kind": body.kind, "programme": settings.programme, "region": settings.region}
+    enrolled = await _in_transaction(platform, lambda tx: enrol(tx, uuid4(), links, **names))
     response.headers.update(headers)
     response.status_code = 201 if enrolled.created else 200
     made = [
@@ -131,10 +131,53 @@ async def _new_link(request: Request, wanted: LinkWanted) -> NewLink:
     )
 
 
+@router.post(
+    "/participants/{participant_id}/links",
+    status_code=201,
+    summary="Link another source 关联数据方",
+    response_model=LinkMade,
+    responses={
+        200: {"description": "It was linked to this participant before"},
+        **openapi_problems(
+            "unauthenticated",
+            "forbidden",
+            "malformed-request",
+            "quota-exceeded",
+            "source-not-registered",
+            "participant-not-found",
+            "participant-conflict",
+        ),
+    },
+    openapi_extra=openapi_body(model=LinkWanted),
+)
+async def link_source(request: Request, response: Response, participant_id: UUID) -> LinkMade:
+    """Link one more source to a participant, with the consent it rests on."""
+    platform = platform_of(request)
+    caller = await admit(request, "participants:enrol")
+    content = await read_json(request)
+    headers = await charge(request, caller)
+    wanted = parsed(LinkWanted, content)
+    link = await _new_link(request, wanted)
+    link_id, created = await _in_transaction(platform, lambda tx: add_link(tx, participant_id, link))
+    response.headers.update(headers)
+    response.status_code = 201 if created else 200
+    return LinkMade(link_id=link_id, source=wanted.source)
+
+
+async def _in_transaction(platform: Platform, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do this in one transaction; again from the start when the same subject was enrolled in between."""
+    while True:
+        try:
+            async with platform.pool.acquire() as connection, connection.transaction():
+                return await work(connection)
+        except EnrolledMeanwhile:
+            continue
+
+
 @router.delete(
     "/participants/{participant_id}/links/{link_id}",
     status_code=204,
-    summary="Withdraw a consent",
+    summary="Withdraw a consent 撤回授权",
     responses=openapi_problems("unauthenticated", "forbidden", "quota-exceeded", "link-not-found"),
 )
 async def withdraw(request: Request, participant_id: UUID, link_id: UUID) -> Response:

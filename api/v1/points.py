@@ -85,7 +85,7 @@ class ReversalWanted(BaseModel):
 
 @router.get(
     "/participants/{participant_id}/balance",
-    summary="Read a balance",
+    summary="Read a balance 查询余额",
     response_model=BalanceView,
     responses=openapi_problems(*_READ),
 )
@@ -125,7 +125,7 @@ def _balance_view(balance: Balance) -> dict[str, Any]:
 
 @router.get(
     "/participants/{participant_id}/statement",
-    summary="Read a statement",
+    summary="Read a statement 查询明细",
     response_model=StatementView,
     responses=openapi_problems(*_READ, "invalid-cursor"),
 )
@@ -172,7 +172,7 @@ def _cursor_read(keyring: Keyring, participant_id: UUID, cursor: str) -> int:
 
 @router.get(
     "/participants/{participant_id}/transfers/{transfer_id}",
-    summary="Explain a transfer",
+    summary="Explain a transfer 解释一笔划转",
     responses=openapi_problems(*_READ, "transfer-not-found"),
 )
 async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> Response:
@@ -191,13 +191,15 @@ async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> 
 @router.post(
     "/participants/{participant_id}/transfers/{transfer_id}/reversal",
     status_code=201,
-    summary="Reverse a credit",
+    summary="Reverse a credit 冲正一笔入账",
     responses={
         200: {"description": "It was reversed before, for the same reason: that reversal"},
-        **openapi_problems(*_READ, "transfer-not-found", "not-reversible", "already-reversed", "overloaded", "temporarily-unavailable"),
+        **openapi_problems(
+            *_READ, "transfer-not-found", "not-reversible", "already-reversed", "overloaded", "temporarily-unavailable"
+        ),
     },
     openapi_extra=openapi_body(model=ReversalWanted),
-)  # fmt: skip
+)
 async def reverse(request: Request, participant_id: UUID, transfer_id: UUID) -> Response:
     """Take a credit back by a new transfer. It takes the points from their own bucket first; what is spent already
     becomes debt.

@@ -21,7 +21,7 @@ from api.problems import (
 router = APIRouter(prefix="/problems", tags=["problems"])
 
 
-@router.get("", summary="List problem types")
+@router.get("", summary="List problem types 错误类型列表")
 async def list_problems(request: Request, response: Response) -> dict[str, Any]:
     """Every problem type, and the fixed order of checks that decides which one an answer names."""
     language, base = language_of(request), platform_of(request).settings.problem_base
@@ -30,7 +30,7 @@ async def list_problems(request: Request, response: Response) -> dict[str, Any]:
     return {"problems": [asdict(page) for page in describe_problems(language, base)], "order_of_checks": checks}
 
 
-@router.get("/{slug}", summary="Read about a problem type", responses=openapi_problems("not-found"))
+@router.get("/{slug}", summary="Read about a problem type 错误类型说明", responses=openapi_problems("not-found"))
 async def read_problem(request: Request, response: Response, slug: str) -> dict[str, Any]:
     """What this problem means and what to do about it."""
     language = language_of(request)

@@ -47,7 +47,7 @@ class SourceRegistration(BaseModel):
 
 @router.put(
     "/sources",
-    summary="Register a data provider",
+    summary="Register a data provider 登记数据方",
     response_model=SourceRegistration,
     responses=openapi_problems("unauthenticated", "forbidden", "malformed-request", "quota-exceeded"),
     openapi_extra=openapi_body(model=SourceRegistration),

@@ -1,0 +1,1 @@
+"""Reported activities: what they are worth, the rules in use, and their tables."""

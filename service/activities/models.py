@@ -55,7 +55,7 @@ class EventKey(ServiceTable, table=True):
 
 
 class Activity(ServiceTable, table=True):
-    """低碳行为: one report and what became of it. Its reduction and points are its transfer's, which has the same id."""
+    """低碳行为: one report and what became of it. Its reduction and points are its transfer's, of the same id."""
 
     __tablename__ = "activity"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))

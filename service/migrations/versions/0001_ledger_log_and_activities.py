@@ -98,7 +98,7 @@ _LEDGER = """
         transfer_id uuid,
         leaf bytea NOT NULL CONSTRAINT leaf_queue_length_check CHECK (octet_length(leaf) BETWEEN 1 AND 65535)
     );
-    -- Emptied as fast as it fills: without this its dead rows would be swept too late and every drain would wade through them.
+    -- Emptied as fast as it fills: swept too late, its dead rows would be waded through by every drain.
     ALTER TABLE ledger.leaf_queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000);
 
     CREATE TABLE ledger.leaf (
