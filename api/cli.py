@@ -26,7 +26,7 @@ from api.provider import ImportStopped
 from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
 from ledger.check import Checked, check_ledger
 from service.embedded import EmbeddedServersError, start_embedded
-from service.feeds import SHIPPED_RIDES, FeedError, list_feeds, load_feed
+from service.feeds import SHIPPED_RIDES, FeedError, count_rows, list_feeds, load_feed
 from service.keyring import KeyringError, create_keyring
 from service.migrations import migrate
 from service.settings import DEVELOPMENT_ISSUER, PREFIX, Settings, UnsafeSettings, describe_settings
@@ -64,11 +64,13 @@ def demo(
     file: Annotated[Path | None, typer.Option(help="换用此文件。 Post this file instead of the shipped rides.")] = None,
     feed: Annotated[str, typer.Option(help="该文件的接入模板。 The feed of that file.")] = "valleybike",
 ) -> None:
-    """启动平台，以演示数据方身份通过公开接口导入真实骑行，然后持续服务。
+    """启动平台并导入真实骑行。 Start everything and post real rides.
 
-    Start everything, register a demonstration provider, enrol its riders with demonstration consents, post real rides
-    through the public HTTP API, print what became of them, and serve until Ctrl-C. Running it again credits nothing
-    twice.
+    以演示数据方身份经公开接口报送随附的真实骑行，说明结果，然后持续服务；重复执行不会重复入账。
+
+    Starts everything, registers a demonstration provider, enrols its riders with demonstration consents, posts real
+    rides through the public HTTP API, prints what became of them, and serves until Ctrl-C. Running it again credits
+    nothing twice.
     """
     terminal = Terminal(as_json)
     settings = _settings()
@@ -80,9 +82,9 @@ def demo(
 
 @app.command()
 def serve() -> None:
-    """在本机启动整个平台（内置数据库，仅供开发），直到 Ctrl-C。
+    """在本机启动整个平台。 Run the platform on this machine.
 
-    Run the platform on this machine with the embedded servers, for development, until Ctrl-C.
+    使用内置数据库，仅供开发；按 Ctrl-C 停止。 With the embedded servers, for development, until Ctrl-C.
     """
     terminal = Terminal(as_json=False)
     with _running(_settings(), terminal) as platform:
@@ -104,12 +106,16 @@ def import_command(
         Path | None, typer.Option(help="被拒行及原因写入此 CSV。 Write refused rows to this CSV.")
     ] = None,
 ) -> None:
-    """按接入模板读取文件，经公开接口逐批报送，可安全重复执行。
+    """报送一个数据文件。 Post a provider's file through the public API.
 
-    Read a provider's file by a feed and post it through the public API. Repeating it is safe: nothing is credited
+    按接入模板读取文件并逐批报送，可安全重复执行。
+
+    Reads a provider's file by a feed and posts it through the public API. Repeating it is safe: nothing is credited
     twice.
     """
     terminal, settings = Terminal(as_json), _settings()
+    with _explained():
+        count_rows(load_feed(feed), file)  # a wrong name or a broken file is said before anything is started
     known = url or getattr(find_platform(settings.data_dir), "url", None)
     wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused)
     if known:
@@ -134,9 +140,11 @@ def token(
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="有效分钟数。 Minutes it is valid.")] = 60,
 ) -> None:
-    """签发一个开发用令牌（生产模式不接受）。
+    """签发开发用令牌。 Issue a token for development.
 
-    Issue a token for development, to be sent as `Authorization: Bearer …`; production mode accepts none of these.
+    放入 Authorization: Bearer 请求头；生产模式不接受。
+
+    A token to be sent as `Authorization: Bearer …`; production mode accepts none of these.
     """
     settings = _settings()
     if role not in get_args(Role):
@@ -157,9 +165,9 @@ def token(
 
 @app.command("migrate")
 def migrate_command() -> None:
-    """把 TANPUHUI_DATABASE_URL（属主角色）的数据库升级到本版本的结构。
+    """升级数据库结构。 Bring a database to this version's schema.
 
-    Bring the database of TANPUHUI_DATABASE_URL, connected as the owner role, to this version's schema.
+    连接 TANPUHUI_DATABASE_URL（属主角色）。 The database of TANPUHUI_DATABASE_URL, as the owner role.
     """
     url = os.environ.get(PREFIX + "DATABASE_URL")  # alone: a migration needs no keyring and no issuer
     if not url:
@@ -176,9 +184,9 @@ def api(
     fd: Annotated[int | None, typer.Option(help="已监听的套接字。 A listening socket to use.", hidden=True)] = None,
     leash: Annotated[int | None, typer.Option(help="关闭时退出。 Stop when this closes.", hidden=True)] = None,
 ) -> None:
-    """只运行接口进程（自备 PostgreSQL 时使用）。
+    """只运行接口进程。 Run one API process.
 
-    Run one API process, on a PostgreSQL and Redis of your own.
+    自备 PostgreSQL 与 Redis 时使用。 With a PostgreSQL and Redis of your own.
     """
     run_api(_settings(), fd=fd, leash=leash)
 
@@ -187,9 +195,11 @@ def api(
 def worker(
     leash: Annotated[int | None, typer.Option(help="关闭时退出。 Stop when this closes.", hidden=True)] = None,
 ) -> None:
-    """只运行日志进程：为账本记录排定日志序号，汇总系统账户。
+    """只运行日志进程。 Run the log's worker.
 
-    Run the log's worker, with TANPUHUI_DATABASE_URL for the sequencer role: places leaves in the log, folds the system
+    为账本记录排定日志序号，汇总系统账户。
+
+    With TANPUHUI_DATABASE_URL for the sequencer role: places leaves in the log, folds the system
     totals.
     """
     run_log_worker(_settings(), leash=leash)
@@ -199,9 +209,9 @@ def worker(
 def keyring_command(
     path: Annotated[Path, typer.Argument(help="新密钥文件的位置。 Where to put the new keyring.")],
 ) -> None:
-    """新建平台密钥文件（权限 0600），绝不覆盖已有文件。
+    """新建密钥文件。 Create the platform's keyring.
 
-    Create the platform's keyring, mode 0600; an existing file is never replaced.
+    权限 0600，绝不覆盖已有文件。 Mode 0600; an existing file is never replaced.
     """
     existed = path.exists()
     create_keyring(path)
@@ -213,9 +223,9 @@ def keyring_command(
 
 @app.command("settings")
 def settings_command() -> None:
-    """列出全部设置及其含义。
+    """列出全部设置。 List every setting.
 
-    List every setting (environment variable), its default and its meaning.
+    环境变量、缺省值与含义。 Environment variable, default and meaning.
     """
     for row in describe_settings():
         sys.stdout.write(f"{row.variable}  [{row.default}]\n    {row.zh}\n    {row.en}\n")
@@ -223,9 +233,11 @@ def settings_command() -> None:
 
 @ledger_app.command("check")
 def ledger_check(as_json: Json = False) -> None:
-    """由账本流水重算全部余额与汇总并逐项比对；有差异时以状态 1 结束。
+    """由流水重算并逐项比对。 Recompute and compare.
 
-    Recompute every balance, bucket, counter, leaf and total from the journal and compare; exit status 1 if anything
+    全部余额、积分批次、序号、日志与系统汇总；有差异时以状态 1 结束。
+
+    Every balance, bucket, counter, leaf and total from the journal and compare; exit status 1 if anything
     differs.
     """
     terminal, settings = Terminal(as_json), _settings()
@@ -267,10 +279,7 @@ def _report(checked: Checked, terminal: Terminal) -> None:
 
 @feed_app.command("list")
 def feed_list() -> None:
-    """列出随附的接入模板。
-
-    List the feeds that ship with the platform.
-    """
+    """列出接入模板。 List the feeds that ship with the platform."""
     for feed in list_feeds():
         sys.stdout.write(f"{feed.id}  {feed.title.zh} / {feed.title.en}\n    {feed.source.uri}\n")
 
@@ -308,8 +317,18 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _settings() -> Settings:
     try:
         return Settings()
-    except (ValidationError, UnsafeSettings) as error:
-        _fail("设置有误；`tanpuhui settings` 列出全部设置。", f"{error}\n`tanpuhui settings` lists every setting.")
+    except UnsafeSettings as error:
+        _fail("生产模式不接受这些设置：", str(error))
+    except ValidationError as error:
+        faults = [
+            f"{PREFIX}{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False)
+            if fault["type"] != "default_factory_not_called"  # follows from another fault
+        ]
+        _fail(
+            "设置有误；`tanpuhui settings` 列出全部设置。",
+            "\n".join([*faults, "`tanpuhui settings` lists every setting."]),
+        )
 
 
 def _issuer(settings: Settings) -> DevelopmentIssuer:

@@ -117,9 +117,17 @@ def explanation_view(explained: ExplainedTransfer, language: Language) -> dict[s
         "digest": rule.digest,
         "title": getattr(rule.title, language),
         "points_per_gram": plain(rule.points_per_gram),
+        "steps": [_points_step(posted.transfer, plain(rule.points_per_gram))],
     }
     view["arithmetic"] = explained.explanation and _arithmetic(explained.explanation, activity.document or {}, language)
     return view
+
+
+def _points_step(credit: Transfer, points_per_gram: str) -> str:
+    amounts = {
+        asset: sum(line.amount for line in credit.lines if line.asset == asset) for asset in ("co2e_mg", "points")
+    }
+    return f"⌊{amounts['co2e_mg']} mg ÷ 1000 mg/g × {points_per_gram}⌋ = {amounts['points']}"
 
 
 def _arithmetic(explanation: Explanation, document: Mapping[str, Any], language: Language) -> dict[str, Any]:

@@ -155,7 +155,7 @@ _REQUEST = (
         "malformed-request",
         422,
         Text("请求不符合要求", "Request is not as expected"),
-        Text("请求中有 {count} 处不符合要求，见 errors。", "The request has {count} faults; see errors."),
+        Text("请求中有 {count} 处不符合要求，见 errors。", "Faults in the request: {count}; see errors."),
         Text("按 errors 中的 pointer 逐项改正后重发。", "Correct each place that errors points to, then send again."),
     ),
     ProblemType(
@@ -164,7 +164,7 @@ _REQUEST = (
         Text("事件不符合要求", "Event is not as expected"),
         Text(
             "事件中有 {count} 处不符合要求，见 errors；未保留任何内容。",
-            "The event has {count} faults; see errors. Nothing was kept.",
+            "Faults in the event: {count}; see errors. Nothing was kept.",
         ),
         Text(
             "按 errors 中的 pointer 逐项改正后，用同一 id 重发。",
