@@ -26,7 +26,7 @@ from service.clock import Fresh, system_clock
 from service.database import open_pool, require_schema
 from service.keyring import load_keyring
 from service.migrations import expected_version
-from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound
+from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound, ProgrammeMismatch
 from service.poster import DatabaseAway, Poster, QueueFull
 from service.reading import BalanceReader
 from service.settings import Settings
@@ -44,6 +44,7 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     TransferNotFound: lambda _: Problem("transfer-not-found"),
     LinkNotFound: lambda _: Problem("link-not-found"),
     ParticipantNotFound: lambda _: Problem("participant-not-found"),
+    ProgrammeMismatch: lambda _: Problem("programme-mismatch"),
     ParticipantConflict: lambda _: Problem("participant-conflict"),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
@@ -110,7 +111,7 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
         authenticator = build_authenticator(settings)
         stack.push_async_callback(authenticator.close)
         poster = Poster(
-            pool, fresh, clock_offset=settings.clock_offset, lanes=lanes, queue_items=settings.poster_queue_items
+            pool, rules, fresh, clock_offset=settings.clock_offset, lanes=lanes, queue_items=settings.poster_queue_items
         )
         stack.push_async_callback(poster.stop)
         yield Platform(

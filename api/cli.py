@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from api.processes import run_api, run_log_worker
 from api.provider import ImportStopped
 from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
 from ledger.check import Checked, check_ledger
+from service.activities.check import check_activities
 from service.embedded import EmbeddedServersError, start_embedded
 from service.feeds import SHIPPED_RIDES, FeedError, count_rows, list_feeds, load_feed
 from service.keyring import KeyringError, create_keyring
@@ -254,7 +255,8 @@ def ledger_check(as_json: Json = False) -> None:
 async def _check(url: str) -> Checked:
     connection = await asyncpg.connect(url, timeout=10)
     try:
-        return await check_ledger(connection)
+        checked = await check_ledger(connection)
+        return replace(checked, findings=(*checked.findings, *await check_activities(connection)))
     finally:
         await connection.close()
 

@@ -108,18 +108,34 @@ _COUNTS = """
 """
 
 _LEAVES = """
-    SELECT l.log_index, l.leaf, t.counter::text AS counter, t.kind, t.participant_id::text AS participant,
-           t.transfer_id::text AS transfer, m.lines
+    SELECT l.log_index, l.leaf, t.participant_id::text AS participant, t.transfer_id::text AS transfer, t.kind,
+           t.counter::text AS counter, t.programme, t.region, t.effective_on::text AS day,
+           to_char(t.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
+           t.reverses::text AS reverses, t.reason, a.kind AS participant_kind, m.lines
     FROM ledger.leaf l
     LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
+    LEFT JOIN ledger.account a USING (participant_id)
     LEFT JOIN LATERAL (
         SELECT array_agg(
             concat_ws(' ', asset, from_account, to_account, amount, credit_class, vintage, expires_on) ORDER BY line
         ) AS lines
         FROM ledger.movement m WHERE m.participant_id = l.participant_id AND m.transfer_id = l.transfer_id
     ) AS m ON true
-    WHERE l.transfer_id IS NOT NULL ORDER BY l.log_index
+    ORDER BY l.log_index
 """
+_TRANSFER_FIELDS = (
+    "participant",
+    "transfer",
+    "kind",
+    "counter",
+    "programme",
+    "region",
+    "day",
+    "at",
+    "reverses",
+    "reason",
+    "participant_kind",
+)
 _LINE_FIELDS = ("asset", "from", "to", "amount", "class", "vintage", "expires")
 
 
@@ -167,7 +183,8 @@ async def _unlike_leaves(connection: asyncpg.Connection) -> AsyncIterator[Findin
             yield Finding("leaf content", f"index {row['log_index']}", str(invalid), "a canonical leaf")
             continue
         lines = [" ".join(filter(None, map(line.get, _LINE_FIELDS))) for line in leaf["lines"]]
-        said = (leaf["participant"], leaf["transfer"], leaf["kind"], leaf["counter"], lines)
-        journal = (row["participant"], row["transfer"], row["kind"], row["counter"], row["lines"])
-        if said != journal:
-            yield Finding("leaf content", f"index {row['log_index']}", str(said), str(journal))
+        said = {name: leaf.get(name) for name in _TRANSFER_FIELDS} | {"lines": lines}
+        journal = {name: row[name] for name in said}
+        for name in said:
+            if said[name] != journal[name]:
+                yield Finding(f"leaf {name}", f"index {row['log_index']}", str(said[name]), str(journal[name]))

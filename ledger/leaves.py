@@ -23,7 +23,6 @@ from ledger.journal import (
     KINDS,
     PARTICIPANT_ACCOUNTS,
     PARTICIPANT_KINDS,
-    REVERSAL_REASONS,
     SYSTEM_ACCOUNTS,
     Line,
     Transfer,
@@ -43,20 +42,24 @@ class CreditFacts:
     activity       the activity's own id
     source, grade  the data provider's registered URI and the grade of its evidence (A operator, B device, C
                    self-declared)
-    methodology, points_rule   SHA-256 of the documents, hex
-    claims         `<key version>:<HMAC hex>` of each order, meter period or payment claimed
+    methodology, points_rule   SHA-256 of the documents, hex; no points rule where none can earn points
+    claims         every tag that keeps this from being counted twice, as `<key version>:<HMAC hex>`: the event's own,
+                   and of each order, payment, or meter and day. A tag comes again only after its holder was reversed.
     evidence       evidence_commitment() of the evidence document, hex
-    signature      SHA-256 of the provider's signature over its request, hex; None when it did not sign
+    signature      SHA-256 of the provider's signature over this item alone, hex; None when it did not sign. A signature
+                   over several people's items could only be kept by keeping all of them.
+    replaces       the reversed credit that this one corrects
     """
 
     activity: UUID
     source: str
     grade: str
     methodology: str
-    points_rule: str
+    points_rule: str | None
     evidence: str
-    claims: tuple[str, ...] = ()
+    claims: tuple[str, ...]
     signature: str | None = None
+    replaces: UUID | None = None
 
 
 def evidence_commitment(salt: bytes, document: bytes) -> str:
@@ -68,17 +71,19 @@ def evidence_commitment(salt: bytes, document: bytes) -> str:
 
 
 def credit_leaf(transfer: Transfer, participant_kind: str, facts: CreditFacts, nonce: bytes) -> bytes:
-    """The leaf of a credit; `day` is the Asia/Shanghai day of the activity."""
+    """The leaf of a credit; its `day` is the Asia/Shanghai day of the activity."""
+    if len(set(facts.claims)) != len(facts.claims):
+        raise ValueError("a leaf names each claim once")
     return _encode(
         _envelope(transfer, participant_kind, nonce)
         | {
             "activity": str(facts.activity),
             "claims": sorted(facts.claims),
-            "day": transfer.effective_on.isoformat(),
             "evidence": facts.evidence,
             "grade": facts.grade,
             "methodology": facts.methodology,
             "points_rule": facts.points_rule,
+            "replaces": str(facts.replaces) if facts.replaces else None,
             "signature": facts.signature,
             "source": facts.source,
         }
@@ -86,11 +91,20 @@ def credit_leaf(transfer: Transfer, participant_kind: str, facts: CreditFacts, n
 
 
 def reversal_leaf(transfer: Transfer, participant_kind: str, authority: str, nonce: bytes) -> bytes:
-    """The leaf of a reversal: the credit it takes back, why (REVERSAL_REASONS), and on whose authority (`operator` or
-    `source`)."""
+    """The leaf of a reversal: the credit it takes back, a code for why, and on whose authority.
+
+    `decision` is for the salted commitment to the record of the case, `signature` for whoever signs the order; both are
+    null so far.
+    """
     return _encode(
         _envelope(transfer, participant_kind, nonce)
-        | {"authority": authority, "reason": transfer.reason, "reverses": str(transfer.reverses), "signature": None}
+        | {
+            "authority": authority,
+            "decision": None,
+            "reason": transfer.reason,
+            "reverses": str(transfer.reverses),
+            "signature": None,
+        }
     )
 
 
@@ -103,6 +117,7 @@ def _envelope(transfer: Transfer, participant_kind: str, nonce: bytes) -> dict[s
     return {
         "at": utc_second(transfer.recorded_at),
         "counter": str(transfer.counter),
+        "day": transfer.effective_on.isoformat(),
         "kind": transfer.kind,
         "lines": [_line(line) for line in transfer.lines],
         "nonce": nonce.hex(),
@@ -147,6 +162,7 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
 # Reading: what each field must look like.
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
 _HEX16 = re.compile(r"[0-9a-f]{32}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
@@ -207,6 +223,7 @@ _LINE_OF: dict[str, dict[str, Check]] = {
 _ENVELOPE: dict[str, Check] = {
     "at": _moment("%Y-%m-%dT%H:%M:%SZ"),
     "counter": _amount,
+    "day": _DAY,
     "kind": _among(KINDS),
     "lines": lambda value: isinstance(value, list) and len(value) > 0,
     "nonce": _like(_HEX16),
@@ -214,27 +231,28 @@ _ENVELOPE: dict[str, Check] = {
     "participant_kind": _among(PARTICIPANT_KINDS),
     "programme": _like(_CODE),
     "region": _like(_CODE),
-    "transfer": _like(_UUID),
+    "transfer": _like(_UUID7),
     "v": _among([VERSION]),
 }
 _FIELDS: dict[str, dict[str, Check]] = {
     "credit": _ENVELOPE
     | {
-        "activity": _like(_UUID),
+        "activity": _like(_UUID7),
         "claims": _claims,
-        "day": _DAY,
         "evidence": _like(_HEX32),
         "grade": _among(("A", "B", "C")),
         "methodology": _like(_HEX32),
-        "points_rule": _like(_HEX32),
+        "points_rule": _none_or(_like(_HEX32)),
+        "replaces": _none_or(_like(_UUID7)),
         "signature": _none_or(_like(_HEX32)),
         "source": _like(_URI),
     },
     "reversal": _ENVELOPE
     | {
-        "authority": _among(("operator", "source")),
-        "reason": _among(REVERSAL_REASONS),
-        "reverses": _like(_UUID),
+        "authority": _like(_CODE),
+        "decision": _none_or(_like(_HEX32)),
+        "reason": _like(_CODE),
+        "reverses": _like(_UUID7),
         "signature": _none_or(_like(_HEX32)),
     },
     "lapse": _ENVELOPE,

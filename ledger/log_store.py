@@ -26,7 +26,8 @@ _SEQUENCE = """
 
 _GROW = "UPDATE ledger.log_head SET size = $2 WHERE size = $1"
 
-_LOCK_FOLD = "SELECT folded_to, (SELECT size FROM ledger.log_head) AS size FROM ledger.fold_head FOR UPDATE"
+_LOCK_FOLD = "SELECT folded_to FROM ledger.fold_head FOR UPDATE"
+_SIZE = "SELECT size FROM ledger.log_head"  # a statement of its own: one that waited for the lock sees an older size
 
 _FOLD = """
     INSERT INTO ledger.system_total AS s (programme, asset, account, amount)
@@ -73,13 +74,12 @@ async def sequence(tx: Connection, *, at_most: int = 5_000) -> int:
 async def fold(tx: Connection, *, at_most: int = 20_000) -> int:
     """Add the next leaves' movements to the system accounts' totals, in log order; return how many leaves were
     folded."""
-    head = await tx.fetchrow(_LOCK_FOLD)
-    assert head is not None  # the migration put the one row there and nobody may delete it
-    upto = min(head["size"], head["folded_to"] + at_most)
-    if upto > head["folded_to"]:
-        await tx.execute(_FOLD, head["folded_to"], upto)
+    folded_to: int = await tx.fetchval(_LOCK_FOLD)
+    upto: int = min(await tx.fetchval(_SIZE), folded_to + at_most)
+    if upto > folded_to:
+        await tx.execute(_FOLD, folded_to, upto)
         await tx.execute("UPDATE ledger.fold_head SET folded_to = $1", upto)
-    return int(upto - head["folded_to"])
+    return upto - folded_to
 
 
 async def read_status(tx: Connection) -> LogStatus:

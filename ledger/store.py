@@ -15,12 +15,14 @@ from ledger.journal import Account, Buckets, Line, Transfer
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+# The clock is read outside the part that locks: inside, it would be read before a lock that is waited for.
 _LOCK = """
-    SELECT participant_id, kind, programme, region, counter, next_expiry,
-           co2e_available, co2e_pending, co2e_held, co2e_debt, points_available, points_pending, points_held,
-               points_debt,
-           clock_timestamp() + $2 AS at
-    FROM ledger.account WHERE participant_id = ANY($1) ORDER BY participant_id FOR UPDATE
+    WITH locked AS MATERIALIZED (
+        SELECT * FROM ledger.account WHERE participant_id = ANY($1) ORDER BY participant_id FOR UPDATE
+    )
+    SELECT participant_id, kind, programme, region, counter, next_expiry, co2e_available, co2e_pending, co2e_held,
+           co2e_debt, points_available, points_pending, points_held, points_debt, clock_timestamp() + $2 AS at
+    FROM locked
 """
 
 _OPEN = """
@@ -37,6 +39,11 @@ _TRANSFERS = """
         (participant_id, transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason)
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::date[],
                          $8::timestamptz[], $9::uuid[], $10::text[])
+"""
+
+_REVERSED = """
+    INSERT INTO ledger.reversed (participant_id, transfer_id, reversal_id)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
 """
 
 # The projections move by what the journal took in, in the same statement: they cannot part. A bucket's net change is
@@ -95,9 +102,9 @@ _QUEUE = """
 
 _TRANSFER = """
     SELECT t.counter, t.kind, t.programme, t.region, t.effective_on, t.recorded_at, t.reverses, t.reason,
-        r.transfer_id AS reversed_by
+        r.reversal_id AS reversed_by
     FROM ledger.transfer t
-    LEFT JOIN ledger.transfer r ON r.participant_id = t.participant_id AND r.reverses = t.transfer_id
+    LEFT JOIN ledger.reversed r ON r.participant_id = t.participant_id AND r.transfer_id = t.transfer_id
     WHERE t.participant_id = $1 AND t.transfer_id = $2
 """
 
@@ -195,6 +202,14 @@ async def append_transfers(
         [t.reverses for t in transfers],
         [t.reason for t in transfers],
     )
+    reversals = [t for t in transfers if t.reverses]
+    if reversals:
+        await tx.execute(
+            _REVERSED,
+            [t.participant_id for t in reversals],
+            [t.reverses for t in reversals],
+            [t.transfer_id for t in reversals],
+        )
     lines = [(t.participant_id, t.transfer_id, number, line) for t in transfers for number, line in enumerate(t.lines)]
     changed = [accounts[participant_id] for participant_id in dict.fromkeys(t.participant_id for t in transfers)]
     status = await tx.execute(

@@ -68,13 +68,14 @@ transfer = Table(
     Column("reverses", Uuid),
     Column("reason", Text),
     UniqueConstraint("participant_id", "counter", name="transfer_counter_key"),
-    Index(
-        "transfer_reverses_key",
-        "participant_id",
-        "reverses",
-        unique=True,
-        postgresql_where=text("reverses IS NOT NULL"),
-    ),
+)
+
+reversed_transfer = Table(
+    "reversed",
+    metadata,
+    Column("participant_id", Uuid, primary_key=True),
+    Column("transfer_id", Uuid, primary_key=True),
+    Column("reversal_id", Uuid, nullable=False),
 )
 
 movement = Table(
@@ -96,8 +97,8 @@ leaf_queue = Table(
     "leaf_queue",
     metadata,
     Column("queue_id", BigInteger, Identity(always=True), primary_key=True),
-    Column("participant_id", Uuid),
-    Column("transfer_id", Uuid),
+    Column("participant_id", Uuid, nullable=False),
+    Column("transfer_id", Uuid, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
 )
 

@@ -3,8 +3,10 @@
 Event keys, subjects and fingerprints are kept for ever but only as HMAC-SHA-256, so whoever holds the database alone
 learns nothing from them. That holds only while the keys live elsewhere: never in the database, never in its backup.
 
-The file is JSON: {"current": 2, "keys": {"1": "<base64 of 32 bytes>", "2": "..."}}. New tags use `current`; older
-versions stay for as long as a tag made with them is stored, so a rotation adds a version and removes none.
+The file is JSON: {"current": 2, "keys": {"1": "<base64 of 32 bytes>", "2": "..."}}. What tells a repeat from something
+new (events, subjects, fingerprints, claims) is tagged under the first version for ever: the same event under two keys
+would be two events, and would be credited twice. Rotation adds a version, makes it `current`, and serves what is
+short-lived (cursors).
 """
 
 import base64
@@ -64,12 +66,18 @@ class Keyring:
 
     def purpose_key(self, purpose: Purpose, version: int | None = None) -> bytes:
         """The 32-byte key derived for one purpose: HMAC-SHA-256(root key, "tanpuhui/" purpose)."""
-        chosen = self.current if version is None else version
+        default = self.current if purpose == "cursor" else self.lasting
+        chosen = default if version is None else version
         derived = self._derived.get((purpose, chosen))
         if derived is None:
             derived = hmac.digest(self.key(chosen), b"tanpuhui/" + purpose.encode("ascii"), "sha256")
             self._derived[purpose, chosen] = derived
         return derived
+
+    @property
+    def lasting(self) -> int:
+        """The version of every tag that must be found again for ever: the first, whatever is current."""
+        return min(self.keys)
 
     def tag(self, purpose: Purpose, message: bytes, version: int | None = None) -> bytes:
         """HMAC-SHA-256 of `message` for one purpose: 32 bytes. The caller keeps the parts of a message apart."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, Uuid
+from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, Uuid, text
 from sqlmodel import Field
 
 from ledger.store import open_account
@@ -25,18 +25,20 @@ class Participant(ServiceTable, table=True):
 
 
 class Link(ServiceTable, table=True):
-    """A provider's own id for a person, as HMAC, and whom it stands for; keyed by itself, and live until it is
-    withdrawn."""
+    """A provider's own id for a person, as HMAC, and whom it stands for; keyed by itself, and live until withdrawn."""
 
     __tablename__ = "link"
     source_id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     subject_tag: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     key_version: int = Field(sa_column=Column(SmallInteger, nullable=False))
-    link_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    link_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     participant_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
     linked_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     withdrawn_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
-    __table_args__ = (Index("link_participant_index", "participant_id"),)
+    __table_args__ = (
+        Index("link_live_key", "source_id", "subject_tag", unique=True, postgresql_where=text("withdrawn_at IS NULL")),
+        Index("link_participant_index", "participant_id"),
+    )
 
 
 class Consent(ServiceTable, table=True):
@@ -46,15 +48,20 @@ class Consent(ServiceTable, table=True):
     __tablename__ = "consent"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     link_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    source_id: int = Field(sa_column=Column(Integer, nullable=False))
     purpose: str = Field(sa_column=Column(Text, primary_key=True))
-    text_version: str = Field(sa_column=Column(Text, nullable=False))
+    text_version: str = Field(sa_column=Column(Text, primary_key=True))
     given_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     recorded_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     withdrawn_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
 
 
 class ParticipantConflict(Exception):
-    """A provider's subject is already linked to a participant of another kind, or to several of them."""
+    """A provider's subject belongs to another participant than the others, or to one of another kind."""
+
+
+class ProgrammeMismatch(Exception):
+    """A participant of one programme cannot be linked to a source of another: that needs a recognition rule."""
 
 
 class EnrolledMeanwhile(Exception):
@@ -71,10 +78,11 @@ class LinkNotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewLink:
-    """A link to make: the provider's subject as its keyed tag, and the consent that was given for it."""
+    """A link to make: the source, the provider's subject as its keyed tag, and the consent that was given for it."""
 
     link_id: UUID
     source_id: int
+    programme: str
     subject_tag: bytes
     key_version: int
     purpose: str
@@ -91,26 +99,18 @@ class Enrolled:
     created: bool
 
 
-_LOCK_LINKS = """
-    SELECT l.source_id, l.subject_tag, l.link_id, l.participant_id, p.kind
-    FROM service.link l JOIN service.participant p USING (participant_id)
-    WHERE (l.source_id, l.subject_tag) IN (SELECT * FROM unnest($1::int4[], $2::bytea[])) AND l.withdrawn_at IS NULL
-    ORDER BY l.source_id, l.subject_tag FOR UPDATE OF l
+# Whom a subject stands for is settled by its first link: who withdraws and links again is the same participant.
+_KNOWN = """
+    SELECT DISTINCT l.participant_id, p.kind FROM service.link l JOIN service.participant p USING (participant_id)
+    WHERE (l.source_id, l.subject_tag) IN (SELECT * FROM unnest($1::int4[], $2::bytea[]))
 """
 
-# A subject that was unlinked may be linked again, to whoever now consents; two enrolments of one subject at once meet
-# here.
+# Two enrolments of one subject at once meet in the index of live links.
 _TAKE_LINK = """
-    INSERT INTO service.link AS l (source_id, subject_tag, key_version, link_id, participant_id, linked_at)
+    INSERT INTO service.link (source_id, subject_tag, key_version, link_id, participant_id, linked_at)
     VALUES ($1, $2, $3, $4, $5, clock_timestamp())
-    ON CONFLICT (source_id, subject_tag) DO UPDATE
-        SET key_version = excluded.key_version, link_id = excluded.link_id, participant_id = excluded.participant_id,
-            linked_at = excluded.linked_at, withdrawn_at = NULL
-        WHERE l.withdrawn_at IS NOT NULL
-    RETURNING link_id
+    ON CONFLICT (source_id, subject_tag) WHERE withdrawn_at IS NULL DO NOTHING RETURNING link_id
 """
-
-_LOCK_ACCOUNT = "SELECT counter FROM ledger.account WHERE participant_id = $1 FOR UPDATE"
 
 _LIVE_LINK = """
     SELECT participant_id, link_id FROM service.link
@@ -118,68 +118,65 @@ _LIVE_LINK = """
 """
 
 _CONSENT = """
-    INSERT INTO service.consent (participant_id, link_id, purpose, text_version, given_at, recorded_at)
-    VALUES ($1, $2, $3, $4, $5, clock_timestamp())
-"""
+    INSERT INTO service.consent (participant_id, link_id, source_id, purpose, text_version, given_at, recorded_at)
+    VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT DO NOTHING
+"""  # a conflict is the same consent to the same text, given again
 
 _ENROL = """
     INSERT INTO service.participant (participant_id, kind, programme, region, enrolled_at)
     VALUES ($1, $2, $3, $4, clock_timestamp())
 """
 
+_LOCK_ACCOUNT = "SELECT programme FROM ledger.account WHERE participant_id = $1 FOR UPDATE"
+
 
 async def enrol(
-    tx: Connection, participant_id: UUID, links: Sequence[NewLink], *, kind: str, programme: str, region: str
+    tx: Connection, new_id: UUID, links: Sequence[NewLink], *, kind: str, programme: str, region: str
 ) -> Enrolled:
-    """Enrol a participant with its links, or find the one these subjects are linked to: repeating an enrolment is
-    harmless.
+    """Enrol a participant with its links, or find the one these subjects belong to and make the links that are missing.
 
-    Raises ParticipantConflict when a subject is linked to somebody else than the others, or to another kind of
-    participant; EnrolledMeanwhile when the transaction is to be rolled back and run again.
+    Raises ParticipantConflict when the subjects belong to several participants or to one of another kind,
+    ProgrammeMismatch, and EnrolledMeanwhile when the transaction is to be rolled back and run again.
     """
-    wanted = {(link.source_id, link.subject_tag): link for link in links}
-    found = await tx.fetch(_LOCK_LINKS, [source for source, _ in wanted], [tag for _, tag in wanted])
-    owners = {(row["participant_id"], row["kind"]) for row in found}
-    if owners and (len(owners) > 1 or len(found) < len(wanted) or next(iter(owners))[1] != kind):
+    owners = await tx.fetch(_KNOWN, [link.source_id for link in links], [link.subject_tag for link in links])
+    if len(owners) > 1 or any(owner["kind"] != kind for owner in owners):
         raise ParticipantConflict
-    if owners:
-        made = {(row["source_id"], row["subject_tag"]): row["link_id"] for row in found}
-        owner = found[0]["participant_id"]
-        return Enrolled(owner, tuple(made[link.source_id, link.subject_tag] for link in links), created=False)
-    await tx.execute(_ENROL, participant_id, kind, programme, region)
-    await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
-    for link in sorted(wanted.values(), key=lambda link: (link.source_id, link.subject_tag)):
-        if not await _take_link(tx, participant_id, link):
-            raise EnrolledMeanwhile
-    ids = {key: link.link_id for key, link in wanted.items()}
-    return Enrolled(participant_id, tuple(ids[link.source_id, link.subject_tag] for link in links), created=True)
+    participant_id: UUID = owners[0]["participant_id"] if owners else new_id
+    if not owners:
+        await tx.execute(_ENROL, participant_id, kind, programme, region)
+        await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
+    made: dict[tuple[int, bytes], UUID] = {}
+    for link in sorted(links, key=lambda link: (link.source_id, link.subject_tag)):
+        made[link.source_id, link.subject_tag], _ = await add_link(tx, participant_id, link)
+    link_ids = tuple(made[link.source_id, link.subject_tag] for link in links)
+    return Enrolled(participant_id, link_ids, created=not owners)
 
 
 async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple[UUID, bool]:
-    """Link one more source to a participant with a consent; the link's id, and whether it is new.
+    """Link a source to a participant and record the consent; the link's id, and whether it is new.
 
-    Raises ParticipantNotFound; ParticipantConflict when the subject is linked to somebody else.
+    Raises ParticipantNotFound, ProgrammeMismatch, ParticipantConflict when the subject is or was somebody else's, and
+    EnrolledMeanwhile when the transaction is to be rolled back and run again.
     """
-    if await tx.fetchval(_LOCK_ACCOUNT, participant_id) is None:
+    programme = await tx.fetchval(_LOCK_ACCOUNT, participant_id)
+    if programme is None:
         raise ParticipantNotFound
-    if await _take_link(tx, participant_id, link):
-        return link.link_id, True
-    found = await tx.fetchrow(_LIVE_LINK, link.source_id, link.subject_tag)
-    if found is None:
-        raise EnrolledMeanwhile
-    if found["participant_id"] != participant_id:
+    if programme != link.programme:
+        raise ProgrammeMismatch
+    owners = await tx.fetch(_KNOWN, [link.source_id], [link.subject_tag])
+    if any(owner["participant_id"] != participant_id for owner in owners):
         raise ParticipantConflict
-    return found["link_id"], False
-
-
-async def _take_link(tx: Connection, participant_id: UUID, link: NewLink) -> bool:
-    """Make the link and record its consent, unless the subject is linked now."""
     taken = await tx.fetchval(
         _TAKE_LINK, link.source_id, link.subject_tag, link.key_version, link.link_id, participant_id
     )
-    if taken is not None:
-        await tx.execute(_CONSENT, participant_id, link.link_id, link.purpose, link.text_version, link.given_at)
-    return taken is not None
+    link_id = taken
+    if taken is None:
+        live = await tx.fetchrow(_LIVE_LINK, link.source_id, link.subject_tag)
+        if live is None or live["participant_id"] != participant_id:
+            raise EnrolledMeanwhile
+        link_id = live["link_id"]
+    await tx.execute(_CONSENT, participant_id, link_id, link.source_id, link.purpose, link.text_version, link.given_at)
+    return link_id, taken is not None
 
 
 async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) -> None:

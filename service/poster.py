@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.activities.intake import Refusal
+from service.activities.rules import RuleBook
 from service.clock import Fresh
 from service.database import Pool
 from service.posting import Command, LinksChanged, Outcome, post_batch
@@ -50,6 +51,7 @@ _LOST = (
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # connected to a standby: the primary is being replaced
 )
 
 
@@ -75,6 +77,7 @@ class Poster:
     def __init__(
         self,
         pool: Pool,
+        rules: RuleBook,
         fresh: Fresh,
         *,
         clock_offset: timedelta,
@@ -82,7 +85,7 @@ class Poster:
         queue_items: int,
         batch_items: int = BATCH_ITEMS,
     ) -> None:
-        self._pool, self._fresh, self._clock_offset = pool, fresh, clock_offset
+        self._pool, self._rules, self._fresh, self._clock_offset = pool, rules, fresh, clock_offset
         self._queue_items, self._batch_items = queue_items, batch_items
         self._waiting: deque[_Request] = deque()
         self._waiting_items = 0
@@ -120,8 +123,13 @@ class Poster:
                 await self._arrived.wait()
             await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
             requests = self._next_batch()
-            if requests:
+            try:
                 await self._answer(requests)
+            except Exception as fault:  # a lane that ended would leave everybody behind it waiting for ever
+                _log.error("batch could not be answered", exc_info=fault)
+                for request in requests:
+                    if not request.answer.done():
+                        request.answer.set_exception(fault)
         self._arrived.set()  # the other lanes look again, and end
 
     def _next_batch(self) -> list[_Request]:
@@ -135,6 +143,8 @@ class Poster:
 
     async def _answer(self, requests: Sequence[_Request]) -> None:
         commands = [command for request in requests for command in request.commands]
+        if not commands:
+            return
         BATCH_SIZE.observe(len(commands))
         outcomes: list[Outcome | None] = [None] * len(commands)
         away: DatabaseAway | None = None
@@ -178,8 +188,8 @@ class Poster:
         contended = 0
         while True:
             try:
-                async with self._pool.acquire() as connection, connection.transaction():
-                    return await post_batch(connection, commands, self._fresh, self._clock_offset)
+                async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+                    return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset)
             except _CONTENTION as error:
                 contended += 1
                 _log.info("batch is tried again", because=type(error).__name__, items=len(commands))

@@ -29,12 +29,14 @@ from ledger.leaves import (
     reversal_leaf,
 )
 from ledger.store import append_transfers, lock_accounts, read_buckets, read_transfer
+from ledger.units import Points
 from service.activities.intake import Refusal, Report, Worth
-from service.activities.store import StoredAnswer, append_activities, claim_event_keys, read_answers
+from service.activities.rules import RuleBook
+from service.activities.store import Recorded, StoredAnswer, append_activities, claim_event_keys, read_answers
 from service.clock import Fresh, shanghai_day
 from service.database import Connection
 from service.participants import read_links
-from service.quantification.points import expires_on
+from service.quantification.points import PointsRule, expires_on, points_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class _Batch:
     buckets: dict[UUID, dict[date, int]]  # only of participants whose buckets a decision looks at
     transfers: list[Transfer] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
-    reports: list[tuple[Report, UUID]] = field(default_factory=list)  # to store, with whose they are
+    reports: list[Recorded] = field(default_factory=list)
 
     def account(self, participant_id: UUID) -> Account:
         return self.accounts[participant_id]
@@ -130,7 +132,7 @@ class _Batch:
 
 
 async def post_batch(
-    tx: Connection, commands: Sequence[Command], fresh: Fresh, clock_offset: timedelta
+    tx: Connection, commands: Sequence[Command], rules: RuleBook, fresh: Fresh, clock_offset: timedelta
 ) -> list[Outcome]:
     """Decide and write one batch inside the caller's transaction; outcomes stand in the order of the commands.
 
@@ -154,7 +156,7 @@ async def post_batch(
         elif command.key in answers:
             outcomes.append(_repeated(command, answers[command.key]))
         else:
-            outcomes.append(_report(batch, command, owners.get(command.subject)))
+            outcomes.append(_report(batch, command, owners.get(command.subject), rules))
     await append_activities(tx, batch.reports, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
     return outcomes
@@ -179,7 +181,11 @@ async def _claim_or_find(
     wanted = [(report, owners[report.subject]) for report in reports if _is_posted(report, owners)]
     taken = await claim_event_keys(tx, wanted)
     others = [report.key for report in reports if report.key not in taken]
-    return await read_answers(tx, others) if others else {}
+    answers = await read_answers(tx, others) if others else {}
+    lost = {report.key for report, _ in wanted} - taken - answers.keys()
+    if lost:  # a key that is there without its answer says "credited or refused, unknown which": never credit it again
+        raise LedgerInvariantBroken(f"{len(lost)} events are known, and what they were answered is not stored")
+    return answers
 
 
 async def _close_lapsed(tx: Connection, batch: _Batch, reversing: set[UUID], fresh: Fresh) -> None:
@@ -210,7 +216,7 @@ def _repeated(report: Report, answer: StoredAnswer) -> Outcome:
     return first if answer.activity_id == report.activity_id else Duplicate(first)
 
 
-def _report(batch: _Batch, report: Report, participant_id: UUID | None) -> Outcome:
+def _report(batch: _Batch, report: Report, participant_id: UUID | None, rules: RuleBook) -> Outcome:
     verdict = report.verdict
     if isinstance(verdict, Refusal) and not verdict.final:
         return verdict
@@ -218,33 +224,39 @@ def _report(batch: _Batch, report: Report, participant_id: UUID | None) -> Outco
         return Refusal("subject-not-linked", {})
     if participant_id not in batch.accounts:
         raise LedgerInvariantBroken(f"participant {participant_id} is linked and has no account")
-    batch.reports.append((report, participant_id))
     if isinstance(verdict, Worth):
-        _credit(batch, report, verdict, participant_id)
-        return Credited(report.activity_id, verdict.co2e_mg, verdict.points)
+        rule = rules.points_rule(batch.at)
+        points = points_for(rule, verdict.co2e)
+        batch.reports.append(Recorded(report, participant_id, rules.refs[rule.digest]))
+        _credit(batch, report, verdict, points, rule, participant_id)
+        return Credited(report.activity_id, verdict.co2e.mg, points.n)
+    batch.reports.append(Recorded(report, participant_id, None))
     return verdict
 
 
-def _credit(batch: _Batch, report: Report, worth: Worth, participant_id: UUID) -> None:
-    account, rules, day = batch.account(participant_id), report.rules, report.day
-    if rules is None or day is None:
+def _credit(
+    batch: _Batch, report: Report, worth: Worth, points: Points, rule: PointsRule, participant_id: UUID
+) -> None:
+    account, methodology, day = batch.account(participant_id), report.methodology, report.day
+    if methodology is None or day is None:
         raise LedgerInvariantBroken(f"activity {report.activity_id} has a worth and was judged by no rule")
     lines = credit_lines(
         account,
-        co2e_mg=worth.co2e_mg,
-        points=worth.points,
+        co2e_mg=worth.co2e.mg,
+        points=points.n,
         credit_class=worth.credit_class,
         vintage=worth.vintage,
-        expires_on=expires_on(rules.points_rule, shanghai_day(batch.at)),
+        expires_on=expires_on(rule, shanghai_day(batch.at)),
     )
     transfer = batch.draft(participant_id, "credit", report.activity_id, day, lines)
     facts = CreditFacts(
         activity=report.activity_id,
         source=report.licence.uri,
         grade=report.licence.grade,
-        methodology=rules.methodology.digest,
-        points_rule=rules.points.digest,
+        methodology=methodology.digest,
+        points_rule=rule.digest,
         evidence=evidence_commitment(report.salt, report.document),
+        claims=(f"{report.key_version}:{report.key.hex()}",),
     )
     batch.post(transfer, credit_leaf(transfer, account.kind, facts, report.nonce))
 

@@ -108,9 +108,9 @@ async def explain_transfer(
     activity = await read_activity(tx, participant_id, transfer_id) if posted.transfer.kind == "credit" else None
     if activity is None:
         return ExplainedTransfer(posted, log_index)
-    methodology = rules.methodologies.by_digest(activity.methodology_digest)
+    methodology = rules.posted_methodologies[activity.methodology_digest]
     explanation = explain(methodology, _activity_data(activity)) if activity.document else None
-    points_rule = rules.points_rules.by_digest(activity.points_rule_digest)
+    points_rule = rules.posted_points_rules.get(activity.points_rule_digest or "")
     return ExplainedTransfer(posted, log_index, activity, methodology, points_rule, explanation)
 
 

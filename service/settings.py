@@ -19,8 +19,8 @@ from service.keyring import readable_by_others
 PREFIX = "TANPUHUI_"
 DEVELOPMENT_ISSUER = "tanpuhui-development"
 
-Status = Literal["official", "group_standard", "demonstration"]
-ALL_STATUSES: frozenset[Status] = frozenset({"official", "group_standard", "demonstration"})
+Status = Literal["official", "group_standard", "platform_table", "demonstration"]
+ALL_STATUSES: frozenset[Status] = frozenset({"official", "group_standard", "platform_table", "demonstration"})
 
 
 class UnsafeSettings(Exception):
@@ -109,10 +109,10 @@ class Settings(BaseSettings):
     ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "keyring.json")
 
     programme: Annotated[
-        str, Field(pattern=r"^[a-z0-9-]{1,32}$"), Meaning("code of the programme", "碳普惠计划代码")
+        str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"), Meaning("code of the programme", "碳普惠计划代码")
     ] = "demo"
     region: Annotated[
-        str, Field(pattern=r"^\d{6}$"), Meaning("GB/T 2260 code of the region", "行政区划代码 (GB/T 2260)")
+        str, Field(pattern=r"^[0-9]{6}$"), Meaning("GB/T 2260 code of the region", "行政区划代码 (GB/T 2260)")
     ] = "310000"
     allowed_statuses: Annotated[
         frozenset[Status],
@@ -294,7 +294,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _default_statuses(mode: Any) -> frozenset[Status]:
-    return ALL_STATUSES - {"demonstration"} if mode == "production" else ALL_STATUSES
+    return frozenset({"official", "group_standard"}) if mode == "production" else ALL_STATUSES
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ async def run_worker(pool: Pool, stopping: asyncio.Event) -> None:
 async def _loop(pool: Pool, name: str, step: Step, counter: Counter, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
-            async with pool.acquire() as connection, connection.transaction():
+            async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 done = await step(connection)
             counter.inc(done)
             if done:
@@ -58,7 +58,7 @@ async def drain(pool: Pool) -> int:
     date."""
     for step in (sequence, fold):
         while True:
-            async with pool.acquire() as connection, connection.transaction():
+            async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 if not await step(connection):
                     break
     async with pool.acquire() as connection:

@@ -432,6 +432,19 @@ _RECORDS = (
         Text("先读取已有登记，再以相同信息登记。", "Read the existing enrolment and enrol with the same facts."),
     ),
     ProblemType(
+        "programme-mismatch",
+        409,
+        Text("计划不一致", "Programmes differ"),
+        Text(
+            "参与者与数据方属于不同的碳普惠计划。",
+            "The participant and the source belong to different programmes.",
+        ),
+        Text(
+            "关联同一计划的数据方；跨计划须先有互认规则。",
+            "Link a source of the participant's programme; across programmes a recognition rule comes first.",
+        ),
+    ),
+    ProblemType(
         "link-not-found",
         404,
         Text("没有此关联", "No such link"),
@@ -581,6 +594,7 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
         (
             "participant-not-found",
             "participant-conflict",
+            "programme-mismatch",
             "link-not-found",
             "transfer-not-found",
             "methodology-not-found",

@@ -232,7 +232,7 @@ def _reported(event: ActivityEvent) -> ReportedActivity:
         event.id,
         event.subject,
         event.type,
-        event.time.isoformat() if event.time else None,
+        event.time,
         data.scenario,
         data.started_at,
         data.ended_at,

@@ -10,9 +10,7 @@ from starlette.responses import Response
 from api.dependencies import platform_of
 from api.explaining import word
 from api.problems import Language, Problem, language_of, localized, openapi_problems
-from service.quantification.methodology import UnknownMethodology
 from service.quantification.model import Methodology
-from service.quantification.points import UnknownPointsRule
 
 router = APIRouter(tags=["methodologies"])
 
@@ -52,11 +50,7 @@ async def read_document(request: Request, digest: str = Path(pattern="^[0-9a-f]{
     """The canonical bytes of a methodology or points rule: their SHA-256 is the digest in the address and in the
     log."""
     rules = platform_of(request).rules
-    try:
-        document = rules.methodologies.by_digest(digest).document
-    except UnknownMethodology:
-        try:
-            document = rules.points_rules.by_digest(digest).document
-        except UnknownPointsRule:
-            raise Problem("methodology-not-found") from None
-    return Response(document, 200, {"Cache-Control": "public, max-age=31536000, immutable"}, "application/json")
+    rule = rules.posted_methodologies.get(digest) or rules.posted_points_rules.get(digest)
+    if rule is None:
+        raise Problem("methodology-not-found")
+    return Response(rule.document, 200, {"Cache-Control": "public, max-age=31536000, immutable"}, "application/json")

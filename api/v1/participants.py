@@ -20,6 +20,7 @@ from service.participants import EnrolledMeanwhile, NewLink, add_link, enrol, wi
 router = APIRouter(tags=["participants"])
 
 T = TypeVar("T")
+MEETINGS = 10  # enrolments of one subject that may cross before the caller is asked to come back
 Kind = Literal["citizen", "firm", "social_organisation", "government_body", "public_institution"]
 
 
@@ -81,6 +82,7 @@ class EnrolledParticipant(BaseModel):
             "quota-exceeded",
             "source-not-registered",
             "participant-conflict",
+            "programme-mismatch",
         ),
     },
     openapi_extra=openapi_body(model=Enrolment),
@@ -123,8 +125,9 @@ async def _new_link(request: Request, wanted: LinkWanted) -> NewLink:
     return NewLink(
         link_id=uuid4(),
         source_id=licence.source_id,
+        programme=licence.programme,
         subject_tag=subject_tag(platform.keyring, wanted.source, wanted.subject),
-        key_version=platform.keyring.current,
+        key_version=platform.keyring.lasting,
         purpose=wanted.consent.purpose,
         text_version=wanted.consent.text_version,
         given_at=wanted.consent.given_at,
@@ -146,6 +149,7 @@ async def _new_link(request: Request, wanted: LinkWanted) -> NewLink:
             "source-not-registered",
             "participant-not-found",
             "participant-conflict",
+            "programme-mismatch",
         ),
     },
     openapi_extra=openapi_body(model=LinkWanted),
@@ -166,12 +170,13 @@ async def link_source(request: Request, response: Response, participant_id: UUID
 
 async def _in_transaction(platform: Platform, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Do this in one transaction; again from the start when the same subject was enrolled in between."""
-    while True:
+    for _ in range(MEETINGS):
         try:
             async with platform.pool.acquire() as connection, connection.transaction():
                 return await work(connection)
         except EnrolledMeanwhile:
             continue
+    raise Problem("temporarily-unavailable", headers={"Retry-After": "1"})
 
 
 @router.delete(

@@ -10,11 +10,11 @@ from uuid import UUID
 import orjson
 
 from ledger.leaves import NONCE_BYTES, SALT_BYTES
+from ledger.units import CO2e
 from service.activities.rules import RuleBook, RuleRef
 from service.clock import Fresh
 from service.keyring import Keyring
 from service.quantification.model import ActivityData
-from service.quantification.points import PointsRule, points_for
 from service.quantification.quantify import activity_day, quantify
 from service.quantification.refusals import (
     ImproperNumber,
@@ -27,6 +27,8 @@ from service.quantification.refusals import (
 )
 from service.quantification.refusals import Refusal as RuleRefusal
 
+EVIDENCE_VERSION = "1"
+LONGEST_FIGURE = 80  # digits, and places before or after the point: twice what the edge lets in
 CLOCK_SKEW = timedelta(minutes=5)  # a provider's clock may run ahead of ours by this much
 
 # The report is faulty or a rule is: nothing was judged, so nothing is stored and it may be sent again under the same
@@ -56,7 +58,7 @@ class ReportedActivity:
     event_id: str
     subject: str
     type: str
-    time: str | None
+    time: datetime | None
     scenario: str
     started_at: datetime
     ended_at: datetime
@@ -67,30 +69,35 @@ class ReportedActivity:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing is credited: a documented problem and its parameters. A final one is stored and stays the answer."""
+    """Why nothing is credited: a documented problem and its parameters. A final one is stored and stays the answer.
+
+    about   what completes the reason and names nothing personal: the condition, the input
+    """
 
     slug: str
     params: Mapping[str, str]
     final: bool = False
+    about: str = ""
+
+    @property
+    def reason(self) -> str:
+        """For example `condition-not-met/min-duration`: what outlives the erasure of the values."""
+        return f"{self.slug}/{self.about}" if self.about else self.slug
+
+    @classmethod
+    def stored(cls, reason: str, params: Mapping[str, str]) -> "Refusal":
+        """A final refusal, read back."""
+        slug, _, about = reason.partition("/")
+        return cls(slug, params, final=True, about=about)
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What an activity earns: milligrams and points, under which class and vintage."""
+    """What an activity earns: a reduction with its class and vintage. Its points follow from the day of recording."""
 
-    co2e_mg: int
-    points: int
+    co2e: CO2e
     credit_class: str
     vintage: int
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRules:
-    """The rules an activity was judged by, as registered."""
-
-    methodology: RuleRef
-    points: RuleRef
-    points_rule: PointsRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class Report:
 
     key, subject_tag, fingerprint   HMACs under the keyring's current key: the bare values stop here
     verdict    its worth, or why it earns nothing
-    rules      what it was judged by; None when it was not judged
+    methodology   what it was judged by; None when it was not judged
     document   the evidence as canonical JSON: what the commitment in the log covers
     """
 
@@ -112,7 +119,7 @@ class Report:
     scenario: str
     day: date | None
     verdict: Worth | Refusal
-    rules: AppliedRules | None
+    methodology: RuleRef | None
     document: bytes
     salt: bytes
     nonce: bytes
@@ -132,29 +139,29 @@ def assess(activity: ReportedActivity, licence: Licence, rules: RuleBook, keyrin
     The order is fixed: calendar, licence for the scenario, licence on the day, time, methodology in force, its status
     here, then the activity's own figures and the methodology's conditions.
     """
-    applied: AppliedRules | None = None
+    methodology: RuleRef | None = None
     day: date | None = None
     try:
         day = activity_day(activity.started_at)
         refused = _refused_by_licence(activity, licence, day, fresh.clock())
         if refused is None:
-            verdict, applied = _judged(activity, day, rules, fresh.clock())
+            verdict, methodology = _judged(activity, day, rules, fresh.clock())
         else:
             verdict = refused
     except RuleRefusal as refusal:
-        verdict = Refusal(refusal.slug, refusal.params)
+        verdict = _refusal(refusal)
     source, document = licence.uri.encode(), evidence_document(activity)
     return Report(
         key=keyring.tag("event", source + b"\0" + activity.event_id.encode()),
         subject_tag=keyring.tag("subject", source + b"\0" + activity.subject.encode()),
         fingerprint=keyring.tag("fingerprint", _body(activity, document)),
-        key_version=keyring.current,
+        key_version=keyring.lasting,
         licence=licence,
         activity_id=fresh.id(),
         scenario=activity.scenario,
         day=day,
         verdict=verdict,
-        rules=applied,
+        methodology=methodology,
         document=document,
         salt=fresh.random(SALT_BYTES),
         nonce=fresh.random(NONCE_BYTES),
@@ -174,18 +181,22 @@ def _refused_by_licence(activity: ReportedActivity, licence: Licence, day: date,
 
 def _judged(
     activity: ReportedActivity, day: date, rules: RuleBook, now: datetime
-) -> tuple[Worth | Refusal, AppliedRules | None]:
+) -> tuple[Worth | Refusal, RuleRef | None]:
     methodology = rules.methodology(activity.scenario, day)
-    points_rule = rules.points_rule(now)
+    rules.points_rule(now)  # refuses when there is none; the one that counts is that of the moment of recording
     if methodology.status not in rules.allowed_statuses:
         return Refusal("methodology-not-allowed", {"methodology": methodology.id, "status": methodology.status}), None
-    applied = AppliedRules(rules.refs[methodology.digest], rules.refs[points_rule.digest], points_rule)
+    ref = rules.refs[methodology.digest]
     try:
         reduction = quantify(methodology, ActivityData(activity.started_at, activity.ended_at, activity.inputs))
     except NotCredited as refusal:
-        return Refusal(refusal.slug, refusal.params, final=not isinstance(refusal, _UNJUDGED)), applied
-    points = points_for(points_rule, reduction.co2e).n
-    return Worth(reduction.co2e.mg, points, methodology.credit_class, reduction.vintage), applied
+        return _refusal(refusal), ref
+    return Worth(reduction.co2e, methodology.credit_class, reduction.vintage), ref
+
+
+def _refusal(refusal: RuleRefusal) -> Refusal:
+    about = refusal.reason.partition("/")[2]
+    return Refusal(refusal.slug, refusal.params, final=not isinstance(refusal, _UNJUDGED), about=about)
 
 
 def subject_tag(keyring: Keyring, source_uri: str, subject: str) -> bytes:
@@ -194,37 +205,44 @@ def subject_tag(keyring: Keyring, source_uri: str, subject: str) -> bytes:
 
 
 def evidence_document(activity: ReportedActivity) -> bytes:
-    """The evidence as RFC 8785 JSON of strings only: sorted keys, times in UTC, figures as plain decimals without
-    trailing zeros.
+    """The evidence as RFC 8785 JSON of strings only: sorted keys, times in UTC, figures in their shortest plain form.
 
-    It names no person: the provider's id for its rider is left out, the event's own id is what an auditor asks the
-    provider for.
+    What was not reported is left out, never null: a field that a later version adds changes nothing for events without
+    it, so that a repeat of an old event keeps its fingerprint. It names no person: the provider's id for its rider is
+    left out, the event's own id is what an auditor asks the provider about.
     """
-    return orjson.dumps(
-        {
-            "basis": dict(activity.basis),
-            "ended_at": _utc(activity.ended_at),
-            "event": activity.event_id,
-            "inputs": {name: plain_decimal(value) for name, value in activity.inputs.items()},
-            "scenario": activity.scenario,
-            "started_at": _utc(activity.started_at),
-            "vehicle": activity.vehicle,
-        },
-        option=orjson.OPT_SORT_KEYS,
-    )
+    fields: dict[str, object] = {
+        "ended_at": _utc(activity.ended_at),
+        "event": activity.event_id,
+        "inputs": {name: figure(value) for name, value in activity.inputs.items()},
+        "scenario": activity.scenario,
+        "started_at": _utc(activity.started_at),
+        "v": EVIDENCE_VERSION,
+    }
+    if activity.basis:
+        fields["basis"] = dict(activity.basis)
+    if activity.vehicle is not None:
+        fields["vehicle"] = activity.vehicle
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
 def _body(activity: ReportedActivity, document: bytes) -> bytes:
     """Everything that makes two events under one id the same, unambiguously joined."""
-    return orjson.dumps([activity.type, activity.subject, activity.time]) + document
+    time = _utc(activity.time) if activity.time else None
+    return orjson.dumps([activity.type, activity.subject, time]) + document
 
 
-def plain_decimal(value: Decimal) -> str:
-    """`2.50` and `2.5` are one figure: the shortest plain text of it, or its own text when it is no figure a rule would
-    take."""
-    if not value.is_finite() or abs(value.adjusted()) > 50:
+def figure(value: Decimal) -> str:
+    """The shortest plain text of a number: `2.50` and `2.5` are one figure, and so are `0` and `0.00`.
+
+    A number that no rule takes (not finite, or of absurd size) keeps its own text, cut.
+    """
+    if not value.is_finite() or len(value.as_tuple().digits) > LONGEST_FIGURE or abs(value.adjusted()) > LONGEST_FIGURE:
         return str(value)[:64]
-    return format(value.normalize(), "f")
+    if not value:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _utc(moment: datetime) -> str:

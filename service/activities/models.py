@@ -4,7 +4,20 @@ docs/ledger.md)."""
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, Date, DateTime, Identity, Integer, LargeBinary, SmallInteger, Text, Uuid, text
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Date,
+    DateTime,
+    Identity,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlmodel import Field
 
 from service.database import ServiceTable
@@ -41,6 +54,7 @@ class RuleDocument(ServiceTable, table=True):
     registered_at: datetime = Field(
         sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now()"))
     )
+    __table_args__ = (UniqueConstraint("kind", "name", "version", name="rule_document_version_key"),)
 
 
 class EventKey(ServiceTable, table=True):
@@ -61,12 +75,13 @@ class Activity(ServiceTable, table=True):
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     activity_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     source_id: int = Field(sa_column=Column(Integer, nullable=False))
+    grade: str = Field(sa_column=Column(Text, nullable=False))
     scenario: str = Field(sa_column=Column(Text, nullable=False))
     day: date = Field(sa_column=Column(Date, nullable=False))
     outcome: str = Field(sa_column=Column(Text, nullable=False))
     reason: str | None = Field(sa_column=Column(Text))
     methodology_id: int = Field(sa_column=Column(Integer, nullable=False))
-    points_rule_id: int = Field(sa_column=Column(Integer, nullable=False))
+    points_rule_id: int | None = Field(sa_column=Column(Integer))
     programme: str = Field(sa_column=Column(Text, nullable=False))
     region: str = Field(sa_column=Column(Text, nullable=False))
     recorded_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from service.activities.intake import Licence, Refusal, Report
+from service.activities.rules import RuleRef
 from service.database import Connection
 
 
@@ -25,6 +26,15 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decided activity to store: whose it is, and the points rule it was credited under, None when it was refused."""
+
+    report: Report
+    participant_id: UUID
+    points_rule: RuleRef | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedActivity:
     """An activity as stored, with its evidence while that has not been erased."""
 
@@ -35,7 +45,7 @@ class RecordedActivity:
     source_title_en: str
     grade: str
     methodology_digest: str
-    points_rule_digest: str
+    points_rule_digest: str | None
     document: Mapping[str, Any] | None
 
 
@@ -63,12 +73,11 @@ _ANSWERS = """
 """
 
 _ACTIVITIES = """
-    INSERT INTO service.activity (participant_id, activity_id, source_id, scenario, day, outcome, reason,
+    INSERT INTO service.activity (participant_id, activity_id, source_id, grade, scenario, day, outcome, reason,
                                   methodology_id, points_rule_id, programme, region, recorded_at)
-    SELECT *, $12::timestamptz
-    FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::date[], $6::text[], $7::text[], $8::int4[],
-        $9::int4[],
-                $10::text[], $11::text[])
+    SELECT *, $13::timestamptz
+    FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::date[], $7::text[], $8::text[],
+                $9::int4[], $10::int4[], $11::text[], $12::text[])
 """
 
 _EVIDENCE = """
@@ -77,12 +86,12 @@ _EVIDENCE = """
 """
 
 _RECORDED = """
-    SELECT a.scenario, a.day, s.uri, s.title_zh, s.title_en, s.grade, m.digest AS methodology,
+    SELECT a.scenario, a.day, s.uri, s.title_zh, s.title_en, a.grade, m.digest AS methodology,
         p.digest AS points_rule, e.document
     FROM service.activity a
     JOIN service.source s USING (source_id)
     JOIN service.rule_document m ON m.rule_id = a.methodology_id
-    JOIN service.rule_document p ON p.rule_id = a.points_rule_id
+    LEFT JOIN service.rule_document p ON p.rule_id = a.points_rule_id
     LEFT JOIN service.evidence e ON e.participant_id = a.participant_id AND e.activity_id = a.activity_id
     WHERE a.participant_id = $1 AND a.activity_id = $2
 """
@@ -124,41 +133,43 @@ async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, Sto
     answers = {}
     for row in await tx.fetch(_ANSWERS, keys):
         params = orjson.loads(row["refusal"]) if row["refusal"] else {}
-        refusal = Refusal(row["reason"], params, final=True) if row["outcome"] == "refused" else None
+        refusal = Refusal.stored(row["reason"], params) if row["outcome"] == "refused" else None
         answers[row["key"]] = StoredAnswer(
             row["fingerprint"], row["activity_id"], row["co2e_mg"], row["points"], refusal
         )
     return answers
 
 
-async def append_activities(tx: Connection, reports: Sequence[tuple[Report, UUID]], *, at: datetime) -> None:
+async def append_activities(tx: Connection, recorded: Sequence[Recorded], *, at: datetime) -> None:
     """Store decided activities and their evidence; the credited ones' transfers follow in the same transaction."""
-    if not reports:
+    if not recorded:
         return
-    participants = [participant_id for _, participant_id in reports]
-    activities = [report.activity_id for report, _ in reports]
-    refusals = [report.verdict if isinstance(report.verdict, Refusal) else None for report, _ in reports]
+    reports = [each.report for each in recorded]
+    participants = [each.participant_id for each in recorded]
+    activities = [report.activity_id for report in reports]
+    refusals = [report.verdict if isinstance(report.verdict, Refusal) else None for report in reports]
     await tx.execute(
         _ACTIVITIES,
         participants,
         activities,
-        [report.licence.source_id for report, _ in reports],
-        [report.scenario for report, _ in reports],
-        [report.day for report, _ in reports],
+        [report.licence.source_id for report in reports],
+        [report.licence.grade for report in reports],
+        [report.scenario for report in reports],
+        [report.day for report in reports],
         ["refused" if refusal else "credited" for refusal in refusals],
-        [refusal and refusal.slug for refusal in refusals],
-        [report.rules and report.rules.methodology.rule_id for report, _ in reports],
-        [report.rules and report.rules.points.rule_id for report, _ in reports],
-        [report.licence.programme for report, _ in reports],
-        [report.licence.region for report, _ in reports],
+        [refusal and refusal.reason for refusal in refusals],
+        [report.methodology and report.methodology.rule_id for report in reports],
+        [each.points_rule and each.points_rule.rule_id for each in recorded],
+        [report.licence.programme for report in reports],
+        [report.licence.region for report in reports],
         at,
     )
     await tx.execute(
         _EVIDENCE,
         participants,
         activities,
-        [report.salt for report, _ in reports],
-        [report.document for report, _ in reports],
+        [report.salt for report in reports],
+        [report.document for report in reports],
         [orjson.dumps(dict(refusal.params)) if refusal else None for refusal in refusals],
     )
 
@@ -176,7 +187,7 @@ async def read_activity(tx: Connection, participant_id: UUID, activity_id: UUID)
         row["title_en"],
         row["grade"],
         row["methodology"].hex(),
-        row["points_rule"].hex(),
+        row["points_rule"].hex() if row["points_rule"] else None,
         row["document"] and orjson.loads(row["document"]),
     )
 

@@ -45,7 +45,7 @@ class Catalogue:
         candidates = self.scenarios.get(scenario)
         if candidates is None:
             raise UnknownScenario(shown(scenario), tuple(self.scenarios))
-        for methodology in candidates:
+        for methodology in reversed(candidates):  # by version: the newest that covers the day
             if day in methodology.in_force:
                 return methodology
         raise NoMethodologyInForce(scenario, day.isoformat(), tuple(str(one.in_force) for one in candidates))
@@ -62,7 +62,11 @@ class Catalogue:
 
 
 def catalogue_of(methodologies: Iterable[Methodology]) -> Catalogue:
-    """Raises MethodologyInvalid when two documents are one version, or two are in force for one scenario on one day."""
+    """Raises MethodologyInvalid when two documents are one version, or two methodologies cover one scenario on one day.
+
+    Versions of one methodology may overlap, since an approved document is never edited to end: on a day that several
+    cover, the highest version is in force.
+    """
     ordered = tuple(sorted(methodologies, key=lambda one: (one.id, one.version)))
     versions: set[tuple[str, int]] = set()
     scenarios: dict[str, tuple[Methodology, ...]] = {}
@@ -73,7 +77,7 @@ def catalogue_of(methodologies: Iterable[Methodology]) -> Catalogue:
         versions.add((one.id, one.version))
         earlier = scenarios.get(one.scenario.id, ())
         for other in earlier:
-            if one.in_force.overlaps(other.in_force):
+            if one.id != other.id and one.in_force.overlaps(other.in_force):
                 reason = (
                     f"in force for {one.scenario.id} on days of {other.id} version {other.version}: end that one first"
                 )

@@ -84,14 +84,14 @@ def expires_on(rule: PointsRule, recorded_day: date) -> date:
 
 @dataclass(frozen=True, slots=True)
 class PointsCatalogue:
-    """The points rules of a deployment: never two in force on one day."""
+    """The points rules of a deployment; of the versions of one rule that cover a day, the highest is in force."""
 
     rules: tuple[PointsRule, ...]
     digests: Mapping[str, PointsRule]
 
     def in_force(self, day: date) -> PointsRule:
         """The rule for points recorded on `day`. Raises NoPointsRuleInForce."""
-        for rule in self.rules:
+        for rule in reversed(self.rules):  # by version: the newest that covers the day
             if day in rule.in_force:
                 return rule
         raise NoPointsRuleInForce(day.isoformat())
@@ -108,11 +108,12 @@ class PointsCatalogue:
 
 
 def points_catalogue_of(rules: Iterable[PointsRule]) -> PointsCatalogue:
-    """Raises PointsRuleInvalid when two rules are in force on one day or are one version."""
+    """Raises PointsRuleInvalid when two documents are one version, or two different rules cover one day."""
     ordered = tuple(sorted(rules, key=lambda one: (one.id, one.version)))
     for index, one in enumerate(ordered):
         for other in ordered[:index]:
-            if one.in_force.overlaps(other.in_force) or (one.id, one.version) == (other.id, other.version):
+            overlapping = one.id != other.id and one.in_force.overlaps(other.in_force)
+            if overlapping or (one.id, one.version) == (other.id, other.version):
                 reason = f"the same version as, or in force on the same days as, {other.id} version {other.version}"
                 raise PointsRuleInvalid(1, reason, f"{one.id} version {one.version}")
     return PointsCatalogue(ordered, {one.digest: one for one in ordered})

@@ -22,8 +22,8 @@ _LEDGER = """
         kind text NOT NULL
             CONSTRAINT account_kind_check
             CHECK (kind IN ('citizen', 'firm', 'social_organisation', 'government_body', 'public_institution')),
-        programme text NOT NULL,
-        region text NOT NULL,
+        programme text NOT NULL CONSTRAINT account_programme_check CHECK (programme ~ '^[a-z0-9][a-z0-9-]{0,31}$'),
+        region text NOT NULL CONSTRAINT account_region_check CHECK (region ~ '^[0-9]{6}$'),
         counter bigint NOT NULL DEFAULT 0 CONSTRAINT account_counter_check CHECK (counter >= 0),
         co2e_available bigint NOT NULL DEFAULT 0,
         co2e_pending bigint NOT NULL DEFAULT 0,
@@ -64,7 +64,14 @@ _LEDGER = """
         CONSTRAINT transfer_reverses_check CHECK ((kind = 'reversal') = (reverses IS NOT NULL)),
         CONSTRAINT transfer_reason_check CHECK ((kind = 'reversal') = (reason IS NOT NULL))
     );
-    CREATE UNIQUE INDEX transfer_reverses_key ON ledger.transfer (participant_id, reverses) WHERE reverses IS NOT NULL;
+
+    -- A transfer is reversed once. In a table of its own, so that transfers can be partitioned by their ids' time.
+    CREATE TABLE ledger.reversed (
+        participant_id uuid NOT NULL,
+        transfer_id uuid NOT NULL,
+        reversal_id uuid NOT NULL,
+        PRIMARY KEY (participant_id, transfer_id)
+    );
 
     CREATE TABLE ledger.movement (
         participant_id uuid NOT NULL,
@@ -94,8 +101,8 @@ _LEDGER = """
 
     CREATE TABLE ledger.leaf_queue (
         queue_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        participant_id uuid,
-        transfer_id uuid,
+        participant_id uuid NOT NULL,
+        transfer_id uuid NOT NULL,
         leaf bytea NOT NULL CONSTRAINT leaf_queue_length_check CHECK (octet_length(leaf) BETWEEN 1 AND 65535)
     );
     -- Emptied as fast as it fills: swept too late, its dead rows would be waded through by every drain.
@@ -140,8 +147,8 @@ _SERVICE = """
         title_en text NOT NULL,
         grade text NOT NULL CONSTRAINT source_grade_check CHECK (grade IN ('A', 'B', 'C')),
         scenarios text[] NOT NULL,
-        programme text NOT NULL,
-        region text NOT NULL,
+        programme text NOT NULL CONSTRAINT source_programme_check CHECK (programme ~ '^[a-z0-9][a-z0-9-]{0,31}$'),
+        region text NOT NULL CONSTRAINT source_region_check CHECK (region ~ '^[0-9]{6}$'),
         valid_from date NOT NULL,
         valid_to date CONSTRAINT source_valid_to_check CHECK (valid_to >= valid_from),
         registered_at timestamptz NOT NULL
@@ -155,7 +162,8 @@ _SERVICE = """
         name text NOT NULL,
         version integer NOT NULL,
         document bytea NOT NULL,
-        registered_at timestamptz NOT NULL DEFAULT now()
+        registered_at timestamptz NOT NULL DEFAULT now(),
+        CONSTRAINT rule_document_version_key UNIQUE (kind, name, version)
     );
 
     CREATE TABLE service.participant (
@@ -167,6 +175,7 @@ _SERVICE = """
     );
 
     -- Keyed by itself, across participants: a provider's own id for a person, as HMAC, and whom it stands for.
+    -- Ended links stay: who links the same subject again is the same participant, with the same debts and caps.
     CREATE TABLE service.link (
         source_id integer NOT NULL,
         subject_tag bytea NOT NULL CONSTRAINT link_subject_tag_check CHECK (octet_length(subject_tag) = 32),
@@ -175,19 +184,21 @@ _SERVICE = """
         participant_id uuid NOT NULL,
         linked_at timestamptz NOT NULL,
         withdrawn_at timestamptz,
-        PRIMARY KEY (source_id, subject_tag)
+        PRIMARY KEY (source_id, subject_tag, link_id)
     );
+    CREATE UNIQUE INDEX link_live_key ON service.link (source_id, subject_tag) WHERE withdrawn_at IS NULL;
     CREATE INDEX link_participant_index ON service.link (participant_id);
 
     CREATE TABLE service.consent (
         participant_id uuid NOT NULL,
         link_id uuid NOT NULL,
+        source_id integer NOT NULL,
         purpose text NOT NULL,
         text_version text NOT NULL,
         given_at timestamptz NOT NULL,
         recorded_at timestamptz NOT NULL,
         withdrawn_at timestamptz,
-        PRIMARY KEY (participant_id, link_id, purpose)
+        PRIMARY KEY (participant_id, link_id, purpose, text_version)
     );
 
     -- Keyed by itself, across participants: HMAC of source and event id. It outlives erasure, so it says nothing.
@@ -203,12 +214,13 @@ _SERVICE = """
         participant_id uuid NOT NULL,
         activity_id uuid NOT NULL,
         source_id integer NOT NULL,
+        grade text NOT NULL CONSTRAINT activity_grade_check CHECK (grade IN ('A', 'B', 'C')),
         scenario text NOT NULL,
         day date NOT NULL,
         outcome text NOT NULL CONSTRAINT activity_outcome_check CHECK (outcome IN ('credited', 'refused')),
         reason text CONSTRAINT activity_reason_check CHECK ((outcome = 'refused') = (reason IS NOT NULL)),
         methodology_id integer NOT NULL,
-        points_rule_id integer NOT NULL,
+        points_rule_id integer,
         programme text NOT NULL,
         region text NOT NULL,
         recorded_at timestamptz NOT NULL,
@@ -229,6 +241,7 @@ _SERVICE = """
 _APPEND_ONLY = (
     "ledger.transfer",
     "ledger.movement",
+    "ledger.reversed",
     "ledger.leaf",
     "service.event_key",
     "service.activity",
@@ -241,13 +254,20 @@ _GRANTS = """
     GRANT SELECT ON public.schema_version TO tanpuhui_app, tanpuhui_sequencer, tanpuhui_auditor;
     GRANT USAGE ON SCHEMA ledger TO tanpuhui_sequencer;
 
-    GRANT SELECT, INSERT ON ledger.transfer, ledger.movement TO tanpuhui_app;
-    GRANT SELECT, INSERT, UPDATE ON ledger.account, ledger.bucket TO tanpuhui_app;
-    GRANT SELECT, INSERT ON ledger.leaf_queue TO tanpuhui_app;
+    -- By column: the application moves balances but renames nobody, and queues leaves but picks no place for them.
+    GRANT SELECT, INSERT ON ledger.transfer, ledger.movement, ledger.reversed TO tanpuhui_app;
+    GRANT SELECT, INSERT ON ledger.account, ledger.bucket TO tanpuhui_app;
+    GRANT UPDATE (counter, co2e_available, co2e_pending, co2e_held, co2e_debt,
+                  points_available, points_pending, points_held, points_debt, next_expiry)
+        ON ledger.account TO tanpuhui_app;
+    GRANT UPDATE (available) ON ledger.bucket TO tanpuhui_app;
+    GRANT SELECT, INSERT (participant_id, transfer_id, leaf) ON ledger.leaf_queue TO tanpuhui_app;
     GRANT SELECT ON ledger.leaf, ledger.log_head, ledger.fold_head, ledger.system_total TO tanpuhui_app;
     GRANT SELECT, INSERT ON service.event_key, service.activity, service.rule_document,
         service.participant TO tanpuhui_app;
-    GRANT SELECT, INSERT, UPDATE ON service.source, service.link, service.consent TO tanpuhui_app;
+    GRANT SELECT, INSERT ON service.source, service.link, service.consent TO tanpuhui_app;
+    GRANT UPDATE (title_zh, title_en, grade, scenarios, valid_from, valid_to) ON service.source TO tanpuhui_app;
+    GRANT UPDATE (withdrawn_at) ON service.link, service.consent TO tanpuhui_app;
     GRANT SELECT, INSERT ON service.evidence TO tanpuhui_app;
 
     GRANT SELECT, DELETE ON ledger.leaf_queue TO tanpuhui_sequencer;
