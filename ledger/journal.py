@@ -95,11 +95,13 @@ def credit_lines(
     """Issue a reduction and its points; what the participant owes of either is paid back first."""
     lines: list[Line] = []
     for asset, amount in (("co2e_mg", co2e_mg), ("points", points)):
-        grams = asset == "co2e_mg"
+        graded: tuple[str | None, int | None] = (credit_class, vintage) if asset == "co2e_mg" else (None, None)
         repaid = min(amount, account.balance(asset, "debt"))
-        owed = Line("issuance", "debt", asset, repaid, credit_class if grams else None, vintage if grams else None)
-        free = replace(owed, to_account="available", amount=amount - repaid, expires_on=None if grams else expires_on)
-        lines += [line for line in (owed, free) if line.amount]
+        if repaid:
+            lines.append(Line("issuance", "debt", asset, repaid, *graded))
+        if amount > repaid:
+            bucket = expires_on if asset == "points" else None
+            lines.append(Line("issuance", "available", asset, amount - repaid, *graded, expires_on=bucket))
     return tuple(lines)
 
 
@@ -162,7 +164,15 @@ def posted(account: Account, lines: Iterable[Line]) -> Account:
                     )
         if line.to_account == "available" and line.expires_on:
             next_expiry = min(line.expires_on, next_expiry or line.expires_on)
-    return replace(account, counter=account.counter + 1, balances=balances, next_expiry=next_expiry)
+    return Account(
+        account.participant_id,
+        account.kind,
+        account.programme,
+        account.region,
+        account.counter + 1,
+        balances,
+        next_expiry,
+    )
 
 
 def buckets_after(buckets: Buckets, lines: Iterable[Line]) -> dict[date, int]:

@@ -202,6 +202,7 @@ async def _outcomes(events: Sequence[object], caller: Caller, platform: Platform
     outcomes: dict[int, Outcome | Problem] = {}
     reports: list[tuple[int, Report]] = []
     licence = await platform.licence(caller.source) if caller.source else None
+    now = platform.fresh.clock()
     for number, raw in enumerate(events):
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
@@ -218,7 +219,7 @@ async def _outcomes(events: Sequence[object], caller: Caller, platform: Platform
             outcomes[number] = Problem("source-not-registered")
         else:
             reports.append(
-                (number, assess(_reported(event), licence, platform.rules, platform.keyring, platform.fresh))
+                (number, assess(_reported(event), licence, platform.rules, platform.keyring, platform.fresh, now))
             )
     if reports:
         posted = await platform.poster.post([report for _, report in reports])

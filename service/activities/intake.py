@@ -133,7 +133,9 @@ class Report:
         return isinstance(self.verdict, Refusal) and not self.verdict.final
 
 
-def assess(activity: ReportedActivity, licence: Licence, rules: RuleBook, keyring: Keyring, fresh: Fresh) -> Report:
+def assess(
+    activity: ReportedActivity, licence: Licence, rules: RuleBook, keyring: Keyring, fresh: Fresh, now: datetime
+) -> Report:
     """Judge one activity by the rules of its day. No lock, no database.
 
     The order is fixed: calendar, licence for the scenario, licence on the day, time, methodology in force, its status
@@ -143,9 +145,9 @@ def assess(activity: ReportedActivity, licence: Licence, rules: RuleBook, keyrin
     day: date | None = None
     try:
         day = activity_day(activity.started_at)
-        refused = _refused_by_licence(activity, licence, day, fresh.clock())
+        refused = _refused_by_licence(activity, licence, day, now)
         if refused is None:
-            verdict, methodology = _judged(activity, day, rules, fresh.clock())
+            verdict, methodology = _judged(activity, day, rules, now)
         else:
             verdict = refused
     except RuleRefusal as refusal:

@@ -72,18 +72,22 @@ _ANSWERS = """
     WHERE k.key = ANY($1)
 """
 
-_ACTIVITIES = """
-    INSERT INTO service.activity (participant_id, activity_id, source_id, grade, scenario, day, outcome, reason,
-                                  methodology_id, points_rule_id, programme, region, recorded_at)
-    SELECT *, $13::timestamptz
-    FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::date[], $7::text[], $8::text[],
-                $9::int4[], $10::int4[], $11::text[], $12::text[])
-"""
-
-_EVIDENCE = """
-    INSERT INTO service.evidence (participant_id, activity_id, salt, document, refusal)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[])
-"""
+_ACTIVITY_COLUMNS = (
+    "participant_id",
+    "activity_id",
+    "source_id",
+    "grade",
+    "scenario",
+    "day",
+    "outcome",
+    "reason",
+    "methodology_id",
+    "points_rule_id",
+    "programme",
+    "region",
+    "recorded_at",
+)
+_EVIDENCE_COLUMNS = ("participant_id", "activity_id", "salt", "document", "refusal")
 
 _RECORDED = """
     SELECT a.scenario, a.day, s.uri, s.title_zh, s.title_en, a.grade, m.digest AS methodology,
@@ -144,34 +148,35 @@ async def append_activities(tx: Connection, recorded: Sequence[Recorded], *, at:
     """Store decided activities and their evidence; the credited ones' transfers follow in the same transaction."""
     if not recorded:
         return
-    reports = [each.report for each in recorded]
-    participants = [each.participant_id for each in recorded]
-    activities = [report.activity_id for report in reports]
-    refusals = [report.verdict if isinstance(report.verdict, Refusal) else None for report in reports]
-    await tx.execute(
-        _ACTIVITIES,
-        participants,
-        activities,
-        [report.licence.source_id for report in reports],
-        [report.licence.grade for report in reports],
-        [report.scenario for report in reports],
-        [report.day for report in reports],
-        ["refused" if refusal else "credited" for refusal in refusals],
-        [refusal and refusal.reason for refusal in refusals],
-        [report.methodology and report.methodology.rule_id for report in reports],
-        [each.points_rule and each.points_rule.rule_id for each in recorded],
-        [report.licence.programme for report in reports],
-        [report.licence.region for report in reports],
+    activities = [_activity(each, at) for each in recorded]
+    evidence = [_evidence(each) for each in recorded]
+    await tx.copy_records_to_table("activity", schema_name="service", columns=_ACTIVITY_COLUMNS, records=activities)
+    await tx.copy_records_to_table("evidence", schema_name="service", columns=_EVIDENCE_COLUMNS, records=evidence)
+
+
+def _activity(recorded: Recorded, at: datetime) -> tuple[object, ...]:
+    report, verdict = recorded.report, recorded.report.verdict
+    return (
+        recorded.participant_id,
+        report.activity_id,
+        report.licence.source_id,
+        report.licence.grade,
+        report.scenario,
+        report.day,
+        "refused" if isinstance(verdict, Refusal) else "credited",
+        verdict.reason if isinstance(verdict, Refusal) else None,
+        report.methodology and report.methodology.rule_id,
+        recorded.points_rule and recorded.points_rule.rule_id,
+        report.licence.programme,
+        report.licence.region,
         at,
     )
-    await tx.execute(
-        _EVIDENCE,
-        participants,
-        activities,
-        [report.salt for report in reports],
-        [report.document for report in reports],
-        [orjson.dumps(dict(refusal.params)) if refusal else None for refusal in refusals],
-    )
+
+
+def _evidence(recorded: Recorded) -> tuple[object, ...]:
+    report, verdict = recorded.report, recorded.report.verdict
+    refusal = orjson.dumps(dict(verdict.params)) if isinstance(verdict, Refusal) else None
+    return recorded.participant_id, report.activity_id, report.salt, report.document, refusal
 
 
 async def read_activity(tx: Connection, participant_id: UUID, activity_id: UUID) -> RecordedActivity | None:

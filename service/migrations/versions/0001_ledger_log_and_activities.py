@@ -137,12 +137,14 @@ _LEDGER = """
     );
 """
 
-_SERVICE = """
+_SERVICE = r"""
     CREATE SCHEMA service;
 
     CREATE TABLE service.source (
         source_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        uri text NOT NULL CONSTRAINT source_uri_key UNIQUE,
+        uri text NOT NULL CONSTRAINT source_uri_key UNIQUE
+            CONSTRAINT source_uri_check
+            CHECK (uri ~ '^[A-Za-z][A-Za-z0-9+.-]*:[!#-\[\]-~]+$' AND length(uri) <= 500),
         title_zh text NOT NULL,
         title_en text NOT NULL,
         grade text NOT NULL CONSTRAINT source_grade_check CHECK (grade IN ('A', 'B', 'C')),
