@@ -18,6 +18,10 @@ BODY_MODELS: dict[
     str, type[BaseModel]
 ] = {}  # models that only openapi_body() names, for the components of the document
 
+# What any call may end with, and any call with a body, for the documents of the routes.
+CALL_PROBLEMS = ("unauthenticated", "forbidden", "quota-exceeded", "temporarily-unavailable", "internal-error")
+BODY_PROBLEMS = (*CALL_PROBLEMS, "unsupported-media-type", "payload-too-large", "malformed-json", "malformed-request")
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from api.auth import DevelopmentIssuer
-from api.observability import share_metrics
+from api.observability import metrics_environment
 from service.embedded import EmbeddedServers, EmbeddedUrls, start_embedded
 from service.keyring import create_keyring
 from service.migrations import migrate
@@ -66,9 +66,11 @@ class RunningPlatform:
     _children: list[_Child] = field(default_factory=list)
     _ending: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
+    _metrics: dict[str, str] = field(default_factory=dict)
 
     def start_children(self) -> None:
         """Start the API processes and the worker, and wait until the platform answers."""
+        self._metrics = metrics_environment(self.settings.data_dir)
         fd = str(self._listening.fileno())
         for number in range(self.settings.api_processes):
             self._start(f"api {number + 1}", ["api", "--fd", fd], self.urls.app)
@@ -79,13 +81,17 @@ class RunningPlatform:
 
     def _start(self, name: str, arguments: list[str], database_url: str) -> None:
         command = [sys.executable, "-m", "api.cli", *arguments, "--leash", str(self._leash)]
-        environment = os.environ | {
-            PREFIX + "DATABASE_URL": database_url,
-            PREFIX + "REDIS_URL": self.urls.redis,
-            PREFIX + "DATA_DIR": str(self.settings.data_dir.absolute()),
-            PREFIX + "PORT": str(self.settings.port),
-            PREFIX + "LOG_LEVEL": self.settings.log_level,
-        }
+        environment = (
+            os.environ
+            | self._metrics
+            | {
+                PREFIX + "DATABASE_URL": database_url,
+                PREFIX + "REDIS_URL": self.urls.redis,
+                PREFIX + "DATA_DIR": str(self.settings.data_dir.absolute()),
+                PREFIX + "PORT": str(self.settings.port),
+                PREFIX + "LOG_LEVEL": self.settings.log_level,
+            }
+        )
         self._children.append(_Child(name, command, environment, self._spawn(command, environment)))
 
     def _spawn(self, command: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -179,8 +185,6 @@ def start_platform(settings: Settings, say: Say) -> RunningPlatform:
         migrate(servers.urls.owner)
         if not settings.keyring_file.exists():
             create_keyring(settings.keyring_file)
-        if settings.api_processes > 1:
-            share_metrics(settings.data_dir)
         listening = _listen(settings)
     except BaseException:
         servers.stop()

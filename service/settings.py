@@ -83,7 +83,14 @@ class Settings(BaseSettings):
     ] = None
     host: Annotated[str, Meaning("address the API listens on", "接口监听地址")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535), Meaning("port the API listens on", "接口监听端口")] = 8000
-    api_processes: Annotated[int, Field(ge=1, le=64), Meaning("API processes on this machine", "本机接口进程数")] = 1
+    api_processes: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Meaning(
+            "API processes that share the limits on this machine; `tanpuhui serve` starts as many",
+            "本机共用限额的接口进程数；`tanpuhui serve` 即启动这么多",
+        ),
+    ] = 1
 
     jwks: Annotated[
         str | None,

@@ -1,8 +1,9 @@
 """Metrics for Prometheus, right with one API process and with several.
 
 Several processes share one port, so a scrape reaches any of them: each keeps its numbers in files of one directory, and
-whichever is asked adds all of them up (prometheus_client's multiprocess mode). That library chooses where numbers live
-when it is imported, so the process that starts the others calls `share_metrics` first and they inherit the choice.
+whichever is asked adds all of them up (prometheus_client's multiprocess mode); the log's worker, which has no port,
+writes there too. That library chooses where numbers live when it is imported, so the choice is in the environment that
+processes are started with.
 """
 
 import os
@@ -71,16 +72,13 @@ def count_limit_decisions(scope: str, allowed: Iterable[bool]) -> None:
         _decisions[scope, False].inc(len(outcomes) - passed)
 
 
-def share_metrics(data_dir: Path) -> Path:
-    """Let the processes this one is about to start add their numbers up; earlier numbers are dropped.
-
-    For the process that starts them, where there are several. Returns the directory.
-    """
+def metrics_environment(data_dir: Path) -> dict[str, str]:
+    """What the processes of one machine are started with so that any of them shows the numbers of all; earlier numbers
+    are dropped."""
     directory = data_dir / "metrics"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    os.environ[_DIRECTORY] = str(directory.resolve())
-    return directory
+    return {_DIRECTORY: str(directory.resolve())}
 
 
 def render_metrics() -> tuple[bytes, str]:

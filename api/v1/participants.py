@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.platform import Platform
 from api.problems import Problem, openapi_problems
 from api.v1.activities import Moment, Name, Word
@@ -76,10 +76,7 @@ class EnrolledParticipant(BaseModel):
     responses={
         200: {"description": "These subjects were linked before: the participant they belong to"},
         **openapi_problems(
-            "unauthenticated",
-            "forbidden",
-            "malformed-request",
-            "quota-exceeded",
+            *BODY_PROBLEMS,
             "source-not-registered",
             "participant-conflict",
             "programme-mismatch",
@@ -142,10 +139,7 @@ async def _new_link(request: Request, wanted: LinkWanted) -> NewLink:
     responses={
         200: {"description": "It was linked to this participant before"},
         **openapi_problems(
-            "unauthenticated",
-            "forbidden",
-            "malformed-request",
-            "quota-exceeded",
+            *BODY_PROBLEMS,
             "source-not-registered",
             "participant-not-found",
             "participant-conflict",
@@ -183,7 +177,7 @@ async def _in_transaction(platform: Platform, work: Callable[[Connection], Await
     "/participants/{participant_id}/links/{link_id}",
     status_code=204,
     summary="Withdraw a consent 撤回授权",
-    responses=openapi_problems("unauthenticated", "forbidden", "quota-exceeded", "link-not-found"),
+    responses=openapi_problems(*CALL_PROBLEMS, "malformed-request", "link-not-found"),
 )
 async def withdraw(request: Request, participant_id: UUID, link_id: UUID) -> Response:
     """End a link: from the moment of the answer on, the source's reports for this person are refused and nothing of

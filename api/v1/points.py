@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import require_participant
-from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.explaining import explanation_view, transfer_view
 from api.problems import Problem, language_of, localized, openapi_problems
 from ledger.leaves import NONCE_BYTES
@@ -28,7 +28,7 @@ router = APIRouter(tags=["points"])
 PAGE, LONGEST_PAGE = 50, 200
 FIRST_PAGE = 2**63 - 1  # above every counter
 
-_READ = ("unauthenticated", "forbidden", "malformed-request", "quota-exceeded", "participant-not-found")
+_READ = (*CALL_PROBLEMS, "malformed-request", "participant-not-found")
 
 
 class Expiring(BaseModel):
@@ -195,7 +195,13 @@ async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> 
     responses={
         200: {"description": "It was reversed before, for the same reason: that reversal"},
         **openapi_problems(
-            *_READ, "transfer-not-found", "not-reversible", "already-reversed", "overloaded", "temporarily-unavailable"
+            *BODY_PROBLEMS,
+            "participant-not-found",
+            "transfer-not-found",
+            "not-reversible",
+            "already-reversed",
+            "overloaded",
+            "posting-failed",
         ),
     },
     openapi_extra=openapi_body(model=ReversalWanted),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.dependencies import admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.problems import openapi_problems
 from api.v1.activities import Name, Word
 from service.activities.store import register_source
@@ -49,7 +49,7 @@ class SourceRegistration(BaseModel):
     "/sources",
     summary="Register a data provider 登记数据方",
     response_model=SourceRegistration,
-    responses=openapi_problems("unauthenticated", "forbidden", "malformed-request", "quota-exceeded"),
+    responses=openapi_problems(*BODY_PROBLEMS),
     openapi_extra=openapi_body(model=SourceRegistration),
 )
 async def put_source(request: Request, response: Response) -> SourceRegistration:

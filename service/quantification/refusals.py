@@ -5,7 +5,7 @@
     │   ├── UnknownScenario
     │   ├── NoMethodologyInForce
     │   └── NoPointsRuleInForce
-    └── NotCredited               the activity was judged: the refusal is final
+    └── NotCredited               the report or the activity is at fault; activities/intake.py says which are final
         ├── OutsideCalendar       the times belong to no day
         ├── EndsBeforeStart
         ├── UnknownInput

@@ -24,8 +24,8 @@ from api.observability import (
     ObservabilityMiddleware,
     configure_logging,
     count_activities,
+    metrics_environment,
     render_metrics,
-    share_metrics,
 )
 from api.observability.logs import _RequestLines
 from api.problems import Problem, install_problem_handlers
@@ -235,17 +235,16 @@ if child:
 """
 
 
-def test_several_processes_are_added_up_and_the_dead_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # so that it is put back afterwards
+def test_several_processes_are_added_up_and_the_dead_forgotten(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "counter_1.db").write_bytes(b"of an earlier start")
-    share_metrics(tmp_path)
+    shared = metrics_environment(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", _TWO_PROCESSES],
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **shared, "PYTHONPATH": str(ROOT)},
     )
     assert 'tanpuhui_activities_total{outcome="credited",problem=""} 5.0' in done.stdout
     assert "tanpuhui_rate_limiter_local 1.0" in done.stdout
