@@ -1,0 +1,376 @@
+"""`make bench`: rates and latencies of the whole platform on this machine, as ratios to a bare FastAPI echo.
+
+Everything shares the machine: this load generator, the API, PostgreSQL, the log's worker and the limiter. Stretches of
+the echo stand before and after every measured stretch, and each rate is divided by the mean of its two neighbours, so
+that a machine whose speed drifts gives steady ratios.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import orjson
+import uvloop
+
+from api.supervisor import CannotStart, RunningPlatform, start_platform
+from load_tests.client import LoadFailed, Measured, drive, http_request
+from load_tests.echo import running_echo
+from load_tests.events import BATCH, EVENT, SOURCE, SOURCE_REGISTRATION, encoded_rides
+from load_tests.machine import cpu_seconds, describe_machine, file_system
+from load_tests.report import TARGETS, Figures, JourneyFigures, Stored, write_results
+from load_tests.seed import Rider, enrol_all, make_riders
+from service.database import open_pool
+from service.embedded import EmbeddedServersError
+from service.keyring import load_keyring
+from service.settings import PREFIX, Settings
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BATCH_ITEMS = 500
+READERS = 500  # participants who read their balance again and again, each with a token of their own
+MOST_RIDES_PER_SECOND = 16_000  # rides prepared for a stretch; a faster platform ends it early, which changes no rate
+ECHO_BODIES = 1_000
+WARM_UP_S = 1.0
+DRAINED_WITHIN_S = 120.0
+TOKEN_LIFE = timedelta(hours=2)
+
+# What is written for every activity. The queue between them is emptied as it fills, and its space is used again.
+_STATE = ("ledger.transfer", "ledger.movement", "ledger.account", "ledger.bucket", "ledger.leaf",
+          "service.event_key", "service.activity", "service.evidence")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """One thing measured: its requests for a stretch of so many seconds, on how many connections, to which port."""
+
+    name: str
+    port: int
+    clients: int
+    items: int  # counted units in one request
+    expected: tuple[int, ...]
+    requests: Callable[[float], Iterator[bytes]]
+    writes: bool = False
+
+
+@dataclass(slots=True)
+class Stretches:
+    """What the stretches of one journey saw, in order, and the processor time taken in them by name of process."""
+
+    measured: list[Measured] = field(default_factory=list)
+    cpu: list[dict[str, float]] = field(default_factory=list)
+    queued: list[int] = field(default_factory=list)  # leaves without a place in the log when the load stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for."""
+
+    seconds: float
+    rounds: int
+    participants: int
+    processes: int
+    clients: int
+    batch_clients: int
+    data_dir: Path
+    results: Path
+
+
+def main() -> None:
+    options = _options()
+    signal.signal(signal.SIGTERM, _interrupt)
+    os.environ[PREFIX + "API_PROCESSES"] = str(options.processes)  # the platform's children read it too
+    try:
+        with _data_directory(options.data_dir) as directory:
+            figures = _measure(Settings(data_dir=directory, host="127.0.0.1"), options)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (LoadFailed, CannotStart, EmbeddedServersError, httpx.HTTPError) as error:
+        sys.exit(f"bench: {error}")
+    write_results(figures, options.results)
+    _say(f"结果写入 {options.results}", f"results are in {options.results}")
+    print(json.dumps(figures.as_json(), ensure_ascii=False))
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=12, help="of each journey, all rounds together")
+    parser.add_argument("--rounds", type=int, default=3, help="stretches of each journey, echoes between them")
+    parser.add_argument("--participants", type=int, default=100_000, help="enrolled before anything is measured")
+    parser.add_argument("--processes", type=int, default=1, help="API processes, and echo processes")
+    parser.add_argument("--clients", type=int, default=64, help="connections of single posts and balance reads")
+    parser.add_argument("--batch-clients", type=int, default=8, help=f"connections that post batches of {BATCH_ITEMS}")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(os.environ.get(PREFIX + "DATA_DIR", ".data")),
+        help="the databases lie in a new directory below it, removed afterwards (default: %(default)s, on the disk)",
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where latest.md and latest.svg are written")
+    return Options(**vars(parser.parse_args()))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _data_directory(parent: Path) -> Iterator[Path]:
+    parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    directory.chmod(0o711)  # started by root, the database may run as another user, who must be able to pass
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _measure(settings: Settings, options: Options) -> Figures:
+    platform = start_platform(settings, _say)
+    try:
+        with (
+            running_echo(options.processes) as (echo_port, echo_pids),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(_Bench(platform, options, echo_port, echo_pids).run())
+    finally:
+        platform.stop()
+
+
+class _Bench:
+    """One run: the platform, the echo, and what is sent to them."""
+
+    def __init__(self, platform: RunningPlatform, options: Options, echo_port: int, echo_pids: list[int]) -> None:
+        self.platform, self.options, self.echo_port = platform, options, echo_port
+        self.port = urlsplit(platform.url).port or 80
+        self.riders = make_riders(options.participants)
+        self.provider = platform.issuer.issue("provider", "load-tests", source=SOURCE, ttl=TOKEN_LIFE)
+        self.operator = platform.issuer.issue("operator", "load-tests", ttl=TOKEN_LIFE)
+        self.rides = encoded_rides([rider.subject for rider in self.riders], seed=1)
+        pids = {name: [pid] for name, pid in platform.pids().items()}
+        api = [pid for name, own in pids.items() if name.startswith("api ") for pid in own]
+        self.pids = {name: own for name, own in pids.items() if not name.startswith("api ")}
+        self.pids = {"api": api, **self.pids, "echo": echo_pids}
+        self.echo, *self.journeys = self._journeys()
+        self.seen = {journey.name: Stretches() for journey in (self.echo, *self.journeys)}
+
+    def _journeys(self) -> list[Journey]:
+        options = self.options
+        echoed = [self._post("/echo", "application/json", next(self.rides)) for _ in range(ECHO_BODIES)]
+        reads = [self._balance(rider) for rider in self.riders[:READERS]]
+        return [
+            Journey("echo", self.echo_port, options.clients, 1, (200,), lambda _: itertools.cycle(echoed)),
+            Journey("singles", self.port, options.clients, 1, (201,), self._singles, writes=True),
+            Journey("batches", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._batches, writes=True),
+            Journey("balance", self.port, options.clients, 1, (200,), lambda _: itertools.cycle(reads)),
+        ]
+
+    def _post(self, path: str, kind: str, body: bytes) -> bytes:
+        return http_request("POST", path, token=self.provider, content_type=kind, body=body)
+
+    def _balance(self, rider: Rider) -> bytes:
+        participant_id = str(rider.participant_id)
+        token = self.platform.issuer.issue("participant", participant_id, ttl=TOKEN_LIFE)
+        return http_request("GET", f"/v1/participants/{participant_id}/balance", token=token)
+
+    def _singles(self, seconds: float) -> Iterator[bytes]:
+        count = int(seconds * MOST_RIDES_PER_SECOND / 2)
+        return iter([self._post("/v1/activities", EVENT, next(self.rides)) for _ in range(count)])
+
+    def _batches(self, seconds: float) -> Iterator[bytes]:
+        count = int(seconds * MOST_RIDES_PER_SECOND / BATCH_ITEMS)
+        bodies = (b"[" + b",".join(itertools.islice(self.rides, BATCH_ITEMS)) + b"]" for _ in range(count))
+        return iter([self._post("/v1/activities", BATCH, body) for body in bodies])
+
+    async def run(self) -> Figures:
+        await self._enrol()
+        _say("预热", "warming up")
+        for journey in (self.echo, *self.journeys):
+            await self._stretch(journey, WARM_UP_S)
+        await self._drained()
+        before, size_before = await self._table_sizes(), (await self._lag())["log_size"]
+        length = self.options.seconds / self.options.rounds
+        await self._record(self.echo, length)
+        for number in range(self.options.rounds):
+            _say(f"第 {number + 1} 轮，共 {self.options.rounds} 轮", f"round {number + 1} of {self.options.rounds}")
+            for journey in self.journeys:
+                await self._record(journey, length)
+                await self._record(self.echo, length)
+        after, size_after = await self._table_sizes(), (await self._lag())["log_size"]
+        growth = {table: after[table] - before[table] for table in _STATE}
+        return await self._figures(Stored(size_after - size_before, growth))
+
+    async def _enrol(self) -> None:
+        settings, platform = self.platform.settings, self.platform
+        _say(f"登记 {len(self.riders):,} 名参与者", f"enrolling {len(self.riders):,} participants")
+        async with httpx.AsyncClient(base_url=platform.url) as client:
+            headers = {"Authorization": f"Bearer {self.operator}"}
+            (await client.put("/v1/sources", headers=headers, json=SOURCE_REGISTRATION)).raise_for_status()
+        async with await open_pool(platform.urls.app, name="load tests", size=1) as pool, pool.acquire() as connection:
+            await enrol_all(
+                connection,
+                self.riders,
+                keyring=load_keyring(settings.keyring_file),
+                source_uri=SOURCE,
+                programme=settings.programme,
+                region=settings.region,
+            )
+        async with self._as_owner() as connection:
+            await connection.execute("ANALYZE")
+
+    async def _record(self, journey: Journey, seconds: float) -> None:
+        seen, before = self.seen[journey.name], cpu_seconds(self.pids)
+        measured = await self._stretch(journey, seconds)
+        queued = await self._drained() if journey.writes else 0
+        after = cpu_seconds(self.pids)
+        seen.measured.append(measured)
+        seen.cpu.append({name: after[name] - before[name] for name in after} | {"generator": measured.cpu})
+        seen.queued.append(queued)
+
+    async def _stretch(self, journey: Journey, seconds: float) -> Measured:
+        measured = await drive(
+            journey.port,
+            journey.requests(seconds),
+            clients=journey.clients,
+            seconds=seconds,
+            expected=journey.expected,
+            keep_bodies=journey.items > 1,
+        )
+        if measured.unexpected is not None:
+            raise LoadFailed(f"{journey.name}: answers {dict(measured.statuses)}, expected {journey.expected}; the "
+                             f"first other one: {measured.unexpected[:500]!r}")  # fmt: skip
+        for body in measured.bodies:
+            counts = orjson.loads(body)["counts"]
+            if counts["credited"] != journey.items:
+                raise LoadFailed(f"{journey.name}: expected {journey.items} credited in every batch; came {counts}")
+        measured.bodies.clear()
+        return measured
+
+    async def _lag(self) -> dict[str, int]:
+        async with httpx.AsyncClient(base_url=self.platform.url) as client:
+            answer = (await client.get("/v1/health/lag")).raise_for_status()
+        lag: dict[str, int] = answer.json()
+        return lag
+
+    async def _drained(self) -> int:
+        """Wait until every leaf is in the log and the totals, and say how many were not when this was called."""
+        first = await self._lag()
+        give_up = time.monotonic() + DRAINED_WITHIN_S
+        lag = first
+        while lag["queued"] or lag["unfolded"]:
+            if time.monotonic() > give_up:
+                raise LoadFailed(f"the log is not up to date after {DRAINED_WITHIN_S:.0f} s: {lag}")
+            await asyncio.sleep(0.1)
+            lag = await self._lag()
+        return first["queued"]
+
+    def _as_owner(self) -> "_Connected":
+        return _Connected(self.platform.urls.owner)
+
+    async def _table_sizes(self) -> dict[str, int]:
+        async with self._as_owner() as connection:
+            rows = await connection.fetch(
+                "SELECT name, pg_total_relation_size(name::regclass) AS bytes FROM unnest($1::text[]) AS t (name)",
+                list(_STATE),
+            )
+        return {row["name"]: row["bytes"] for row in rows}
+
+    async def _figures(self, stored: Stored) -> Figures:
+        async with self._as_owner() as connection:
+            server = await connection.fetchval("SHOW server_version")
+        settings, options = self.platform.settings, self.options
+        echoes = [_rate(measured) for measured in self.seen["echo"].measured]
+        changed = sorted(settings.model_fields_set - {"data_dir", "host", "port"})
+        return Figures(
+            date=datetime.now(UTC),
+            machine=describe_machine()
+            | {"postgresql": str(server), "file_system": file_system(settings.data_dir.absolute())},
+            settings={name: str(getattr(settings, name)) for name in changed},
+            participants=options.participants,
+            seconds=options.seconds,
+            rounds=options.rounds,
+            stored=stored,
+            journeys=[
+                _journey_figures(self.echo, self.seen["echo"], [1.0]),
+                *(
+                    _journey_figures(journey, self.seen[journey.name], self._ratios(place, journey, echoes))
+                    for place, journey in enumerate(self.journeys)
+                ),
+            ],
+            targets=TARGETS,
+        )
+
+    def _ratios(self, place: int, journey: Journey, echoes: Sequence[float]) -> list[float]:
+        """Counted units per second of each stretch, divided by the requests of the echo just before and after it."""
+        ratios = []
+        for number, measured in enumerate(self.seen[journey.name].measured):
+            at = number * len(self.journeys) + place
+            ratios.append(_rate(measured) * journey.items / statistics.mean(echoes[at : at + 2]))
+        return ratios
+
+
+class _Connected:
+    """A connection for the length of an `async with` block."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def __aenter__(self) -> "asyncpg.Connection[asyncpg.Record]":
+        self._connection = await asyncpg.connect(self._url)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+
+def _rate(measured: Measured) -> float:
+    return len(measured.latencies) / measured.elapsed
+
+
+def _journey_figures(journey: Journey, seen: Stretches, ratios: list[float]) -> JourneyFigures:
+    latencies = sorted(latency for measured in seen.measured for latency in measured.latencies)
+    rates = [_rate(measured) * journey.items for measured in seen.measured]
+    counted = len(latencies) * journey.items
+    cpu = {name: sum(stretch[name] for stretch in seen.cpu) / counted for name in seen.cpu[0]}
+    return JourneyFigures(
+        name=journey.name,
+        clients=journey.clients,
+        items=journey.items,
+        requests=len(latencies),
+        rate=statistics.median(rates),
+        rate_range=(min(rates), max(rates)),
+        p50=_quantile(latencies, 0.50),
+        p99=_quantile(latencies, 0.99),
+        ratio=statistics.median(ratios),
+        ratio_range=(min(ratios), max(ratios)),
+        cpu=cpu,
+        most_queued=max(seen.queued),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _say(zh: str, en: str) -> None:
+    print(f"{zh}  {en}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
