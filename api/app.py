@@ -76,8 +76,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for module in (activities, participants, sources, points, methodologies, problem_pages, health):
-        app.include_router(module.router, prefix="/v1")
+    modules = (points, participants, sources, methodologies, problem_pages, health)
+    for router in (
+        activities.router,
+        points.busy,
+        *(module.router for module in modules),
+    ):  # the busiest are found first
+        app.include_router(router, prefix="/v1")
     app.add_route("/metrics", _metrics, include_in_schema=False)
     app.add_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))

@@ -28,6 +28,11 @@ class ServiceTable(SQLModel):
     metadata = MetaData(schema="service")
 
 
+async def _keep(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Between users of a connection nothing is reset: all state here ends with its transaction, and the RESET of the
+    driver's default would be a second round trip for every read."""
+
+
 async def open_pool(url: str, *, name: str, size: int) -> Pool:
     """A pool of at most `size` connections; `name` is what an operator sees in pg_stat_activity."""
     return await asyncpg.create_pool(
@@ -36,6 +41,7 @@ async def open_pool(url: str, *, name: str, size: int) -> Pool:
         max_size=size,
         timeout=10,
         command_timeout=40,  # past the server's own limit: this one is for a server that hangs
+        reset=_keep,
         server_settings={**_SERVER_SETTINGS, "application_name": name},
     )
 

@@ -179,13 +179,21 @@ async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple
     return link_id, taken is not None
 
 
+_WITHDRAWALS = 7262019  # the advisory lock between postings, which share it, and withdrawals, which have it alone
+
+
+async def hold_withdrawals(tx: Connection) -> None:
+    """Let no consent be withdrawn before this transaction ends, so that what it reads of links stays true: its first
+    lock."""
+    await tx.execute("SELECT pg_advisory_xact_lock_shared($1)", _WITHDRAWALS)
+
+
 async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) -> None:
     """End a link and the consents it rests on: the provider's reports for this person are refused from here on.
 
-    Waits for what is being posted for this participant, so that nothing is recorded after the withdrawal. Raises
-    LinkNotFound.
+    Waits for what is being posted, so that nothing is recorded after the withdrawal. Raises LinkNotFound.
     """
-    await tx.execute(_LOCK_ACCOUNT, participant_id)
+    await tx.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWALS)
     ended = await tx.execute(
         "UPDATE service.link SET withdrawn_at = clock_timestamp() "
         "WHERE participant_id = $1 AND link_id = $2 AND withdrawn_at IS NULL",

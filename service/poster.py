@@ -19,11 +19,12 @@ from service.activities.intake import Refusal
 from service.activities.rules import RuleBook
 from service.clock import Fresh
 from service.database import Pool
-from service.posting import Command, LinksChanged, Outcome, post_batch
+from service.posting import Command, Outcome, post_batch
 
 _log = structlog.get_logger(__name__)
 
 BATCH_ITEMS = 1_000  # what one transaction takes: larger ones gain nothing and hold their locks longer
+WORTH_A_LANE = 256  # waiting before a second batch is begun beside the first; fewer travel better together
 RETRY_FOR_S = 20.0  # how long a lost database is waited for before the requests are told to come back
 CONTENTION_RETRIES = 8
 
@@ -37,7 +38,6 @@ _CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-    LinksChanged,
 )
 # The server is away, or going: nobody is told anything until it is known whether the commit happened.
 _LOST = (
@@ -71,8 +71,8 @@ class _Request:
 
 
 class Poster:
-    """One per process. `lanes` batches are posted at the same time, so that the database works while the next batch is
-    prepared."""
+    """One per process. Up to `lanes` batches are posted at the same time when much is waiting, so that the database
+    works while the next batch is prepared."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Poster:
         self._waiting_items = 0
         self._arrived = asyncio.Event()
         self._stopping = False
-        self._lanes = [asyncio.create_task(self._lane(), name=f"poster lane {number}") for number in range(lanes)]
+        self._lanes = [asyncio.create_task(self._lane(number), name=f"poster lane {number}") for number in range(lanes)]
 
     async def post(self, commands: Sequence[Command]) -> list[Outcome]:
         """The outcomes of these commands in their order, once they are committed.
@@ -116,11 +116,12 @@ class Poster:
         self._waiting_items += change
         WAITING.inc(change)
 
-    async def _lane(self) -> None:
-        while not (self._stopping and not self._waiting):
-            if not self._waiting:
+    async def _lane(self, number: int) -> None:
+        while not (self._stopping and (number or not self._waiting)):
+            if not self._waiting or (number and self._waiting_items < WORTH_A_LANE):
                 self._arrived.clear()
                 await self._arrived.wait()
+                continue
             await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
             requests = self._next_batch()
             try:
@@ -130,7 +131,6 @@ class Poster:
                 for request in requests:
                     if not request.answer.done():
                         request.answer.set_exception(fault)
-        self._arrived.set()  # the other lanes look again, and end
 
     def _next_batch(self) -> list[_Request]:
         requests: list[_Request] = []

@@ -35,7 +35,7 @@ from service.activities.rules import RuleBook
 from service.activities.store import Recorded, StoredAnswer, append_activities, claim_event_keys, read_answers
 from service.clock import Fresh, shanghai_day
 from service.database import Connection
-from service.participants import read_links
+from service.participants import hold_withdrawals, read_links
 from service.quantification.points import PointsRule, expires_on, points_for
 
 
@@ -85,11 +85,6 @@ class Reversed:
 Outcome = Credited | Refusal | Duplicate | Reversed
 
 
-class LinksChanged(Exception):
-    """A consent was given or withdrawn between reading the links and locking the participants: the batch is to start
-    again."""
-
-
 @dataclass(slots=True)
 class _Batch:
     """What has been decided so far: accounts and buckets are as after the transfers listed."""
@@ -136,17 +131,15 @@ async def post_batch(
 ) -> list[Outcome]:
     """Decide and write one batch inside the caller's transaction; outcomes stand in the order of the commands.
 
-    The keys of a batch's commands are distinct (the poster puts a repeat into a later batch). Raises LinksChanged when
-    the transaction is to be rolled back and the batch run again.
+    The keys of a batch's commands are distinct: the poster puts a repeat into a later batch.
     """
     reports = [command for command in commands if isinstance(command, Report)]
+    await hold_withdrawals(tx)
     owners = await _owners(tx, reports)
     answers = await _claim_or_find(tx, reports, owners)
     posting = {owners[report.subject] for report in reports if _is_posted(report, owners) and report.key not in answers}
     reversing = {command.participant_id for command in commands if isinstance(command, Reverse)}
     accounts, at = await lock_accounts(tx, posting | reversing, clock_offset=clock_offset)
-    if posting and await _owners(tx, reports) != owners:
-        raise LinksChanged
     batch = _Batch(at or fresh.clock(), accounts, {})
     await _close_lapsed(tx, batch, reversing, fresh)
     outcomes: list[Outcome] = []

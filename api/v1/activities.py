@@ -33,10 +33,11 @@ from api.problems import (
     openapi_problems,
     render,
 )
+from api.routing import DirectRoute
 from service.activities.intake import Refusal, Report, ReportedActivity, assess
 from service.posting import Credited, Duplicate, Outcome
 
-router = APIRouter(tags=["activities"])
+router = APIRouter(tags=["activities"], route_class=DirectRoute)
 
 EVENT_TYPE = "org.tanpuhui.activity.v1"
 STRUCTURED, BATCH, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/json"

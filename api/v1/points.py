@@ -16,6 +16,7 @@ from api.auth import require_participant
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.explaining import explanation_view, transfer_view
 from api.problems import Problem, language_of, localized, openapi_problems
+from api.routing import DirectRoute
 from ledger.leaves import NONCE_BYTES
 from ledger.store import read_statement
 from service.activities.intake import Refusal
@@ -24,6 +25,7 @@ from service.posting import Reverse, Reversed
 from service.reading import Balance, explain_transfer
 
 router = APIRouter(tags=["points"])
+busy = APIRouter(tags=["points"], route_class=DirectRoute)
 
 PAGE, LONGEST_PAGE = 50, 200
 FIRST_PAGE = 2**63 - 1  # above every counter
@@ -83,7 +85,7 @@ class ReversalWanted(BaseModel):
     reason: Literal["source_retracted", "evidence_disproved", "posted_in_error"]
 
 
-@router.get(
+@busy.get(
     "/participants/{participant_id}/balance",
     summary="Read a balance 查询余额",
     response_model=BalanceView,
