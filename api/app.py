@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import asyncpg
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
@@ -23,7 +22,7 @@ from api.v1 import activities, health, methodologies, participants, points, prob
 from ledger.errors import TransferNotFound
 from service.activities.rules import load_rulebook
 from service.clock import Fresh, system_clock
-from service.database import open_pool, require_schema
+from service.database import LOST, open_pool, require_schema
 from service.keyring import load_keyring
 from service.migrations import expected_version
 from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound, ProgrammeMismatch
@@ -49,10 +48,7 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
     # Reads do not wait for a lost database: whoever reads may simply ask again.
-    OSError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
-    asyncpg.PostgresConnectionError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
-    asyncpg.InterfaceError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
-    asyncpg.OperatorInterventionError: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
+    **dict.fromkeys(LOST, lambda _: Problem("temporarily-unavailable", headers=_AWAY)),
 }
 
 

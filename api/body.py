@@ -67,7 +67,7 @@ def parse_json(body: bytes) -> Any:
         raise _malformed("嵌套过深", "it is nested too deeply") from None
     except _RepeatedKeyError:
         raise _malformed("对象中有重复的键", "an object repeats a key") from None
-    except ValueError:  # thousands of digits, or NaN
+    except (ValueError, ArithmeticError):  # thousands of digits, NaN, or an exponent beyond all decimals
         raise _malformed("数字无法表示", "a number cannot be represented") from None
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, Any, NoReturn, get_args
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +18,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
+from typer.core import TyperGroup
 
 from api.auth import DevelopmentIssuer, Role
 from api.demonstration import Import, Terminal, import_file, run_demonstration
@@ -26,14 +28,36 @@ from api.provider import ImportStopped
 from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
 from ledger.check import Checked, check_ledger
 from service.activities.check import check_activities
+from service.activities.rules import RuleChanged
+from service.database import FAULTS, SchemaOutdated, require_schema
 from service.embedded import EmbeddedServersError, start_embedded
 from service.feeds import SHIPPED_RIDES, FeedError, count_rows, list_feeds, load_feed
 from service.keyring import KeyringError, create_keyring
-from service.migrations import migrate
+from service.migrations import RolesMissing, expected_version, migrate
 from service.settings import DEVELOPMENT_ISSUER, PREFIX, Settings, UnsafeSettings, describe_settings
+
+_UNUSABLE: tuple[type[Exception], ...] = (*FAULTS, SQLAlchemyError)
+
+
+class _Explaining(TyperGroup):
+    """Whatever a command ends with that is not a bug is said in a sentence, with status 1; Ctrl-C is status 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (ImportStopped, FeedError) as stop:
+            _fail(stop.text.zh, stop.text.en)
+        except (CannotStart, EmbeddedServersError, KeyringError, SchemaOutdated, RuleChanged, RolesMissing) as error:
+            _fail("无法继续，原因见下。", str(error))
+        except _UNUSABLE as error:
+            _fail("无法使用数据库或文件，原因见下。", f"a database or a file cannot be used: {error}")
+
 
 app = typer.Typer(
     name="tanpuhui",
+    cls=_Explaining,
     help="碳普惠积分平台：让每一克减排、每一分积分都可核验。\n\n"
     "A carbon-inclusion points platform whose every gram and point can be checked.",
     no_args_is_help=True,
@@ -73,10 +97,11 @@ def demo(
     rides through the public HTTP API, prints what became of them, and serves until Ctrl-C. Running it again credits
     nothing twice.
     """
-    terminal = Terminal(as_json)
-    settings = _settings()
+    terminal, settings = Terminal(as_json), _settings()
+    wanted = Import(file or SHIPPED_RIDES, feed)
+    _look_at(wanted.feed_name, wanted.file, None)
     with _running(settings, terminal) as platform:
-        run_demonstration(platform, terminal, Import(file or SHIPPED_RIDES, feed), show_next_steps=not exit_after)
+        run_demonstration(platform, terminal, wanted, show_next_steps=not exit_after)
         if not exit_after:
             platform.wait()
 
@@ -115,13 +140,11 @@ def import_command(
     twice.
     """
     terminal, settings = Terminal(as_json), _settings()
-    with _explained():
-        count_rows(load_feed(feed), file)  # a wrong name or a broken file is said before anything is started
+    _look_at(feed, file, refused)
     known = url or getattr(find_platform(settings.data_dir), "url", None)
     wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused)
     if known:
-        with _explained():
-            import_file(known, _issuer(settings), terminal, wanted)
+        import_file(known, _issuer(settings), terminal, wanted)
         return
     with _running(settings, terminal) as platform:
         import_file(platform.url, platform.issuer, terminal, wanted)
@@ -246,7 +269,7 @@ def ledger_check(as_json: Json = False) -> None:
     if settings.database_url or known:
         checked = asyncio.run(_check(settings.database_url or known.auditor_url))  # type: ignore[union-attr]  # one of the two is set
     else:
-        with _explained(), start_embedded(settings.data_dir) as servers:
+        with start_embedded(settings.data_dir) as servers:
             checked = asyncio.run(_check(servers.urls.auditor))
     _report(checked, terminal)
     raise typer.Exit(1 if checked.findings else 0)
@@ -255,6 +278,7 @@ def ledger_check(as_json: Json = False) -> None:
 async def _check(url: str) -> Checked:
     connection = await asyncpg.connect(url, timeout=10)
     try:
+        await require_schema(connection, expected_version())
         checked = await check_ledger(connection)
         return replace(checked, findings=(*checked.findings, *await check_activities(connection)))
     finally:
@@ -286,30 +310,23 @@ def feed_list() -> None:
         sys.stdout.write(f"{feed.id}  {feed.title.zh} / {feed.title.en}\n    {feed.source.uri}\n")
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What goes wrong is said in a sentence, and ends the command with status 1."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except (ImportStopped, FeedError) as stop:
-        _fail(stop.text.zh, stop.text.en)
-    except (CannotStart, EmbeddedServersError, KeyringError) as error:
-        _fail("无法继续，原因见下。", str(error))
+def _look_at(feed: str, file: Path, refused: Path | None) -> None:
+    """Say what is wrong with a feed, a file or a place to write before anything is started."""
+    count_rows(load_feed(feed), file)
+    if refused is not None and not refused.absolute().parent.is_dir():
+        _fail(f"目录 {refused.parent} 不存在，请先创建。", f"there is no directory {refused.parent}: make it first.")
 
 
 @contextmanager
 def _running(settings: Settings, terminal: Terminal) -> Iterator[RunningPlatform]:
     """The platform for the length of a `with` block. SIGTERM ends it as Ctrl-C does: in order."""
     signal.signal(signal.SIGTERM, _interrupt)
-    with _explained():
-        platform = start_platform(settings, terminal.say)
-        try:
-            yield platform
-        finally:
-            terminal.say("正在停止", "stopping")
-            platform.stop()
+    platform = start_platform(settings, terminal.say)
+    try:
+        yield platform
+    finally:
+        terminal.say("正在停止", "stopping")
+        platform.stop()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -30,6 +30,7 @@ from service.settings import PREFIX, Settings
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 40.0  # the poster waits up to 20 s for a lost database before it gives its requests up
+ORPHANS_END_WITHIN_S = 10.0
 WATCH_EVERY_S = 0.3
 RESTART_PAUSE_S = 1.0
 PORTS_TRIED = 20
@@ -210,6 +211,7 @@ def _listen(settings: Settings) -> socket.socket:
     """The API's socket. When the default port is taken the next free one is used; a port that was asked for is that
     port."""
     asked = "port" in settings.model_fields_set
+    _await_orphans(settings)
     for port in range(settings.port, settings.port + (1 if asked else PORTS_TRIED)):
         listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -228,6 +230,22 @@ def _listen(settings: Settings) -> socket.socket:
         f"port {settings.port} on {settings.host} is taken: stop the program that has it, "
         "or set TANPUHUI_PORT to another."
     )
+
+
+def _await_orphans(settings: Settings) -> None:
+    """After a supervisor was killed its children end by themselves: wait for them to let go of the port."""
+    try:
+        document = json.loads((settings.data_dir / "platform.json").read_bytes())
+        os.kill(document["pid"], 0)
+    except ProcessLookupError:
+        give_up = time.monotonic() + ORPHANS_END_WITHIN_S
+        while time.monotonic() < give_up:
+            with socket.socket() as probe:
+                if probe.connect_ex((settings.host, settings.port)) != 0:
+                    return
+            time.sleep(0.1)
+    except (OSError, ValueError, KeyError):
+        return
 
 
 def _remember(platform: RunningPlatform) -> None:

@@ -28,6 +28,26 @@ class ServiceTable(SQLModel):
     metadata = MetaData(schema="service")
 
 
+LOST: tuple[type[Exception], ...] = (
+    OSError,  # includes ConnectionError and TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver calls a connection that died inside one of its own calls
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # connected to a standby: the primary is being replaced
+)
+"""The server is away, or going: whether what was asked has happened is not known."""
+
+FAULTS: tuple[type[Exception], ...] = (*LOST, asyncpg.PostgresError)
+"""Whatever a database can answer with."""
+
+
 async def _keep(_: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Between users of a connection nothing is reset: all state here ends with its transaction, and the RESET of the
     driver's default would be a second round trip for every read."""
@@ -55,7 +75,7 @@ class SchemaOutdated(Exception):
     """The database's schema is not the one this code needs."""
 
 
-async def require_schema(connection: Connection, expected: str) -> None:
+async def require_schema(connection: "Connection | asyncpg.Connection[asyncpg.Record]", expected: str) -> None:
     """Raises SchemaOutdated unless the newest migration applied is `expected`; says what to do."""
     known = await connection.fetchval("SELECT to_regclass('public.schema_version') IS NOT NULL")
     found = await connection.fetchval("SELECT version_num FROM public.schema_version") if known else None

@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from service.activities.intake import Refusal
 from service.activities.rules import RuleBook
 from service.clock import Fresh
-from service.database import Pool
+from service.database import LOST, Pool
 from service.posting import Command, Outcome, post_batch
 
 _log = structlog.get_logger(__name__)
@@ -39,20 +39,6 @@ _CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-)
-# The server is away, or going: nobody is told anything until it is known whether the commit happened.
-_LOST = (
-    OSError,  # includes ConnectionError and TimeoutError
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,  # connected to a standby: the primary is being replaced
 )
 
 
@@ -208,7 +194,7 @@ class Poster:
                 if contended > CONTENTION_RETRIES:
                     raise DatabaseAway from error
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**contended))
-            except _LOST as error:
+            except LOST as error:
                 if loop.time() > give_up:
                     raise DatabaseAway from error
                 _log.warning("database lost", because=type(error).__name__, items=len(commands))

@@ -5,12 +5,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 
 from ledger.log_store import fold, read_status, sequence
-from service.database import Connection, Pool
+from service.database import FAULTS, Connection, Pool
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +38,7 @@ async def _loop(pool: Pool, name: str, step: Step, counter: Counter, stopping: a
             if done:
                 continue
             await _pause(stopping, IDLE_S)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAULTS as error:
             # Whatever it was, the transaction is undone and the queue is as it was: wait, and look again.
             _log.warning("log step failed", step=name, because=type(error).__name__, detail=str(error))
             await pool.expire_connections()

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-import asyncpg
 from fastapi import APIRouter
 from starlette.requests import Request
 
 from api.dependencies import platform_of
 from api.problems import Problem, openapi_problems
 from ledger.log_store import read_status
+from service.database import FAULTS
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -44,5 +44,5 @@ async def lag(request: Request) -> dict[str, int]:
 async def _ask(question: Any) -> Any:
     try:
         return await asyncio.wait_for(question, PATIENCE_S)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except FAULTS:
         raise Problem("temporarily-unavailable", headers={"Retry-After": "2"}) from None

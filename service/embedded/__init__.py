@@ -104,6 +104,10 @@ def start_embedded(data_dir: Path) -> EmbeddedServers:
             f"{error.filename} is not open to user {os.geteuid()}: another user made it. Run it as that user, or "
             "name another data directory."
         ) from error
+    except OSError as error:
+        raise EmbeddedServersError(
+            f"{error.filename or data_dir} cannot be used as the data directory ({error.strerror}): name another one."
+        ) from error
     try:
         servers = _start(home, lock)
     except BaseException:

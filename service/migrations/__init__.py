@@ -7,6 +7,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 
+class RolesMissing(Exception):
+    """The server lacks roles that the operator makes; the message has the statements."""
+
+
 def migrate(owner_url: str) -> None:
     """Apply what is missing, as the owner role. Safe to run by two processes at once."""
     command.upgrade(_config(owner_url), "head")

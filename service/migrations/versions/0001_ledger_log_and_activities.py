@@ -5,6 +5,8 @@ Revision ID: 0001
 
 from alembic import op
 
+from service.migrations import RolesMissing
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -311,7 +313,7 @@ def _require_roles() -> None:
     missing = [role for role in _ROLES if role not in known]
     if missing:
         create = " ".join(f"CREATE ROLE {role} LOGIN PASSWORD '…';" for role in missing)
-        raise RuntimeError(f"the database roles {', '.join(missing)} do not exist; as an administrator run: {create}")
+        raise RolesMissing(f"the database roles {', '.join(missing)} do not exist; as an administrator run: {create}")
 
 
 def downgrade() -> None:
