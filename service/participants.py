@@ -147,7 +147,12 @@ async def enrol(
         await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
     made: dict[tuple[int, bytes], UUID] = {}
     for link in sorted(links, key=lambda link: (link.source_id, link.subject_tag)):
-        made[link.source_id, link.subject_tag], _ = await add_link(tx, participant_id, link)
+        try:
+            made[link.source_id, link.subject_tag], _ = await add_link(tx, participant_id, link)
+        except ParticipantConflict:
+            if owners:
+                raise
+            raise EnrolledMeanwhile from None  # nobody's a moment ago
     link_ids = tuple(made[link.source_id, link.subject_tag] for link in links)
     return Enrolled(participant_id, link_ids, created=not owners)
 

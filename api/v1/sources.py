@@ -1,5 +1,6 @@
 """Register data providers 数据方: what each may report, from when to when, and how far its evidence is trusted."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 
@@ -16,8 +17,11 @@ from service.activities.store import register_source
 router = APIRouter(tags=["sources"])
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)  # of the forms of ISO 8601 the one that people read
+
+
 def _day(value: object) -> object:
-    return date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else value
+    return date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
 
 
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]

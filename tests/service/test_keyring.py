@@ -35,7 +35,7 @@ def test_a_private_file_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_tag_is_the_documented_hmac() -> None:
     ring = Keyring(2, {1: ONE, 2: TWO})
-    derived = hmac.digest(TWO, b"tanpuhui/event", "sha256")
+    derived = hmac.digest(ONE, b"tanpuhui/event", "sha256")
     assert ring.tag("event", b"message") == hmac.digest(derived, b"message", "sha256")
 
 
@@ -43,8 +43,16 @@ def test_purposes_and_versions_give_different_tags() -> None:
     ring = Keyring(2, {1: ONE, 2: TWO})
     tags = {ring.tag(purpose, b"m", version) for purpose in ("event", "subject", "cursor") for version in (1, 2)}
     assert len(tags) == 6
-    assert ring.tag("event", b"m") == ring.tag("event", b"m", 2)
+    assert ring.tag("cursor", b"m") == ring.tag("cursor", b"m", 2)
     assert ring.versions == (2, 1)
+
+
+def test_rotation_changes_no_tag_that_must_be_found_again() -> None:
+    before, after = Keyring(1, {1: ONE}), Keyring(2, {1: ONE, 2: TWO})
+    for purpose in ("event", "subject", "fingerprint", "claim"):
+        assert before.tag(purpose, b"m") == after.tag(purpose, b"m")
+    assert after.lasting == before.lasting == 1
+    assert before.tag("cursor", b"m") != after.tag("cursor", b"m")
 
 
 def test_no_key_in_its_text() -> None:

@@ -37,7 +37,7 @@ def test_without_any_variable_it_is_development_on_this_machine() -> None:
     assert settings.mode == "development"
     assert settings.database_url is None
     assert settings.keyring_file == Path(".data/keyring.json")
-    assert settings.allowed_statuses == {"official", "group_standard", "demonstration"}
+    assert settings.allowed_statuses == {"official", "group_standard", "platform_table", "demonstration"}
 
 
 def test_variables_are_read_and_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:

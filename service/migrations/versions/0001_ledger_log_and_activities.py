@@ -96,8 +96,8 @@ _LEDGER = """
         ),
         CONSTRAINT movement_asset_check CHECK (
             (asset = 'points' AND credit_class IS NULL AND vintage IS NULL)
-            OR (asset = 'co2e_mg' AND credit_class IN ('project', 'scenario', 'behaviour') AND vintage IS NOT NULL
-                AND expires_on IS NULL)
+            OR (asset = 'co2e_mg' AND credit_class IS NOT NULL AND credit_class IN ('project', 'scenario', 'behaviour')
+                AND vintage IS NOT NULL AND expires_on IS NULL)
         )
     );
 

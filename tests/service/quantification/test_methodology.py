@@ -185,10 +185,8 @@ def test_the_methodology_of_the_day_is_found_or_said_to_be_missing() -> None:
         catalogue.by_digest("0" * 64)
 
 
-def test_two_versions_never_hold_on_one_day() -> None:
-    first = parse_methodology(
-        changed("in_force: {from: 2016-01-01}", "in_force: {from: 2016-01-01, to: 2025-12-31}").encode()
-    )
+def test_on_a_day_that_two_versions_cover_the_newest_is_in_force() -> None:
+    first = parse_methodology(DEMO.encode())  # open-ended, as approved: it is never edited to end
     second = changed("version: 1", "version: 2")
     later = parse_methodology(
         second.replace("in_force: {from: 2016-01-01}", "in_force: {from: 2026-01-01}")
@@ -198,8 +196,17 @@ def test_two_versions_never_hold_on_one_day() -> None:
     catalogue = catalogue_of([later, first])
     assert catalogue.in_force("shared-ebike", date(2025, 12, 31)) == first
     assert catalogue.in_force("shared-ebike", date(2026, 1, 1)) == later
-    with pytest.raises(MethodologyInvalid, match="version 2"):
-        catalogue_of([first, parse_methodology(second.encode())])
+    assert catalogue.by_digest(first.digest) == first
+
+
+def test_two_methodologies_never_cover_one_scenario_on_one_day() -> None:
+    other = parse_methodology(changed("id: demo-shared-ebike", "id: other-rule").encode())
+    with pytest.raises(MethodologyInvalid, match="other-rule"):
+        catalogue_of([parse_methodology(DEMO.encode()), other])
+
+
+def test_a_version_stands_in_one_document() -> None:
+    first = parse_methodology(DEMO.encode())
     with pytest.raises(MethodologyInvalid, match="two documents"):
         catalogue_of([first, first])
 

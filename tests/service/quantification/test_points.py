@@ -90,9 +90,12 @@ def test_the_rule_of_the_day_is_found_or_said_to_be_missing() -> None:
         catalogue.by_digest("0" * 64)
 
 
-def test_two_rules_never_hold_on_one_day() -> None:
+def test_of_two_versions_the_newest_is_in_force_and_of_two_rules_only_one_may_be() -> None:
+    second = parse_points_rule(TEXT.replace("version: 1", "version: 2").encode())
+    assert points_catalogue_of([second, RULE]).in_force(date(2026, 1, 1)) == second
+    other = parse_points_rule(TEXT.replace("id: demo-points", "id: other-points").encode())
     with pytest.raises(PointsRuleInvalid, match="in force on the same days"):
-        points_catalogue_of([RULE, parse_points_rule(TEXT.replace("version: 1", "version: 2").encode())])
+        points_catalogue_of([RULE, other])
 
 
 @pytest.mark.parametrize(
