@@ -10,6 +10,7 @@ short-lived (cursors).
 """
 
 import base64
+import hashlib
 import hmac
 import json
 import os
@@ -36,7 +37,9 @@ class Keyring:
 
     current: int
     keys: Mapping[int, bytes] = field(repr=False)
-    _derived: dict[tuple[str, int], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keyed: "dict[tuple[str, int | None], tuple[hashlib._Hash, hashlib._Hash]]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.current not in self.keys:
@@ -64,24 +67,34 @@ class Keyring:
                 f"the keyring has versions {sorted(self.keys)}, not {version}: restore the missing key"
             ) from None
 
-    def purpose_key(self, purpose: Purpose, version: int | None = None) -> bytes:
-        """The 32-byte key derived for one purpose: HMAC-SHA-256(root key, "tanpuhui/" purpose)."""
-        default = self.current if purpose == "cursor" else self.lasting
-        chosen = default if version is None else version
-        derived = self._derived.get((purpose, chosen))
-        if derived is None:
-            derived = hmac.digest(self.key(chosen), b"tanpuhui/" + purpose.encode("ascii"), "sha256")
-            self._derived[purpose, chosen] = derived
-        return derived
-
     @property
     def lasting(self) -> int:
         """The version of every tag that must be found again for ever: the first, whatever is current."""
         return min(self.keys)
 
     def tag(self, purpose: Purpose, message: bytes, version: int | None = None) -> bytes:
-        """HMAC-SHA-256 of `message` for one purpose: 32 bytes. The caller keeps the parts of a message apart."""
-        return hmac.digest(self.purpose_key(purpose, version), message, "sha256")
+        """HMAC-SHA-256 of `message` under the key of one purpose: 32 bytes. The caller keeps a message's parts apart.
+
+        The key of a purpose is HMAC-SHA-256(root key, "tanpuhui/" purpose). Without a version it is `current` for
+        cursors and `lasting` for everything else.
+        """
+        hashes = self._keyed.get((purpose, version)) or self._prepare(purpose, version)
+        inner, outer = hashes[0].copy(), hashes[1].copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+    def _prepare(self, purpose: Purpose, version: int | None) -> "tuple[hashlib._Hash, hashlib._Hash]":
+        """The two hashes of RFC 2104 with their padded key already in: three tags an activity are a fifth of the price.
+
+        A test holds tag() against the standard library's hmac.
+        """
+        default = self.current if purpose == "cursor" else self.lasting
+        root = self.key(default if version is None else version)
+        key = hmac.digest(root, b"tanpuhui/" + purpose.encode("ascii"), "sha256").ljust(64, b"\0")
+        inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in key)) for pad in (0x36, 0x5C))
+        self._keyed[purpose, version] = inner, outer
+        return inner, outer
 
 
 def load_keyring(path: Path) -> Keyring:

@@ -153,6 +153,7 @@ def assess(
     except RuleRefusal as refusal:
         verdict = _refusal(refusal)
     source, document = licence.uri.encode(), evidence_document(activity)
+    random = fresh.random(SALT_BYTES + NONCE_BYTES)
     return Report(
         key=keyring.tag("event", source + b"\0" + activity.event_id.encode()),
         subject_tag=keyring.tag("subject", source + b"\0" + activity.subject.encode()),
@@ -165,8 +166,8 @@ def assess(
         verdict=verdict,
         methodology=methodology,
         document=document,
-        salt=fresh.random(SALT_BYTES),
-        nonce=fresh.random(NONCE_BYTES),
+        salt=random[:SALT_BYTES],
+        nonce=random[SALT_BYTES:],
     )
 
 

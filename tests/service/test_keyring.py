@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.keyring import Keyring, KeyringError, create_keyring, create_private_file, load_keyring
+from service.keyring import Keyring, KeyringError, Purpose, create_keyring, create_private_file, load_keyring
 
 ONE, TWO = bytes(32), bytes([1]) * 32
 
@@ -33,10 +35,14 @@ def test_a_private_file_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"first"
 
 
-def test_a_tag_is_the_documented_hmac() -> None:
-    ring = Keyring(2, {1: ONE, 2: TWO})
-    derived = hmac.digest(ONE, b"tanpuhui/event", "sha256")
-    assert ring.tag("event", b"message") == hmac.digest(derived, b"message", "sha256")
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=300))
+def test_a_tag_is_the_documented_hmac(root: bytes, message: bytes) -> None:
+    ring = Keyring(2, {1: root, 2: TWO})
+    keys: dict[Purpose, bytes] = {"event": root, "subject": root, "cursor": TWO}
+    for purpose, key in keys.items():
+        derived = hmac.digest(key, b"tanpuhui/" + purpose.encode(), "sha256")
+        expected = hmac.digest(derived, message, "sha256")
+        assert ring.tag(purpose, message) == ring.tag(purpose, message) == expected
 
 
 def test_purposes_and_versions_give_different_tags() -> None:
