@@ -262,7 +262,7 @@ def _settings(port: int) -> dict[str, str]:
         "synchronous_commit": "on",
         "shared_buffers": f"{max(32, min(512, memory // 8 // 2**20))}MB",
         "max_wal_size": "4GB",
-        "wal_compression": "on",
+        "wal_compression": "off",
         "checkpoint_timeout": "15min",
         "checkpoint_completion_target": "0.9",
         "random_page_cost": "1.1",
