@@ -15,11 +15,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from service.embedded import EmbeddedServers, start_embedded
 from service.migrations import migrate
 from tests.running import Api, running_api
+
+# No deadline: a busy machine is not a failure. The blob repeats a failing example anywhere.
+settings.register_profile("tests", deadline=None, print_blob=True)
+settings.load_profile("tests")
 
 _SERVERS = pytest.StashKey[tuple[EmbeddedServers, Path]]()
 _URLS = "TANPUHUI_TEST_URLS"
@@ -39,7 +44,9 @@ class Database:
 
     def named(self, name: str) -> "Database":
         """The same roles on another database of the server."""
-        urls = {role: _with_path(getattr(self, role), name) for role in ("admin", "owner", "app", "sequencer", "auditor")}
+        urls = {
+            role: _with_path(getattr(self, role), name) for role in ("admin", "owner", "app", "sequencer", "auditor")
+        }
         return replace(self, **urls)
 
 
@@ -79,7 +86,8 @@ def template() -> Database:
     return Database(**json.loads(os.environ[_URLS]))
 
 
-def _clone(template: Database, name: str) -> Database:
+def clone(template: Database, name: str) -> Database:
+    """An empty database of this name."""
     with psycopg.connect(_with_path(template.admin, "postgres"), autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER tanpuhui_owner").format(
@@ -92,14 +100,14 @@ def _clone(template: Database, name: str) -> Database:
 @pytest.fixture(scope="session")
 def database(template: Database, worker_id: str) -> Database:
     """This process's database."""
-    return _clone(template, f"tests_{worker_id}_{os.getpid()}")
+    return clone(template, f"tests_{worker_id}_{os.getpid()}")
 
 
 @pytest.fixture
 def fresh_database(template: Database, worker_id: str) -> Iterator[Database]:
     """A database of the test's own, with an empty log."""
     name = f"fresh_{worker_id}_{os.urandom(6).hex()}"
-    yield _clone(template, name)
+    yield clone(template, name)
     with psycopg.connect(_with_path(template.admin, "postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -1,4 +1,4 @@
-"""The API as tests drive it: in this process, with tokens of the development issuer, sources and participants on demand."""
+"""The API as tests drive it: in this process, with tokens of the development issuer; sources and people on demand."""
 
 import itertools
 import os
@@ -14,6 +14,8 @@ import orjson
 from api.app import create_app
 from api.auth import DevelopmentIssuer, Role
 from api.platform import Platform
+from api.problems import MEDIA_TYPE, PROBLEM_TYPES
+from service.database import Pool, open_pool
 from service.keyring import create_keyring
 from service.settings import Settings
 
@@ -86,6 +88,30 @@ class Api:
         headers = self.bearer("provider", source=source) | {"Content-Type": EVENT, "Accept-Language": "en"}
         return await self.client.post("/v1/activities", headers=headers, content=orjson.dumps(event))
 
+    async def unlink(self, person: Person) -> None:
+        """Withdraw the consent a person's link rests on."""
+        path = f"/v1/participants/{person.participant_id}/links/{person.link_id}"
+        answer = await self.client.delete(path, headers=self.bearer("operator"))
+        assert answer.status_code == 204, answer.text
+
+    async def read(self, participant_id: str, rest: str, **headers: str) -> httpx.Response:
+        """Read `rest` of what belongs to a participant (`balance`, `statement?limit=2`), as that participant."""
+        path = f"/v1/participants/{participant_id}/{rest}"
+        return await self.client.get(path, headers=self.bearer("participant", participant_id) | headers)
+
+    async def statement(self, participant_id: str, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Every transfer of a participant, newest first, page by page."""
+        transfers: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            answer = await self.read(participant_id, f"statement?limit={limit}{after}")
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            transfers += page["transfers"]
+            if page["next"] is None:
+                return transfers
+            after = f"&after={page['next']}"
+
     async def balance(self, participant_id: str) -> dict[str, Any]:
         """A participant's balance, read as the participant."""
         headers = self.bearer("participant", participant_id)
@@ -118,16 +144,44 @@ def ride(source: str, subject: str, event_id: str | None = None, *, km: str = "2
     }
 
 
+def problem_of(answer: httpx.Response, slug: str) -> dict[str, Any]:
+    """The problem document of an answer, which must be a whole one of this type."""
+    document: dict[str, Any] = answer.json()
+    kind = PROBLEM_TYPES[slug]
+    assert answer.headers["content-type"] == MEDIA_TYPE, answer.text
+    assert (answer.status_code, document["type"]) == (kind.status, kind.uri or f"urn:tanpuhui:problem:{slug}"), document
+    assert document["status"] == kind.status
+    assert document["title"] in kind.title
+    assert document["detail"]
+    assert "{" not in document["detail"]
+    assert answer.headers["content-language"] in ("zh-CN", "en")
+    assert answer.headers["vary"] == "Accept-Language"
+    return document
+
+
 @asynccontextmanager
-async def running_api(
-    database_url: str, redis_url: str | None, data_dir: Path, **changes: Any
-) -> AsyncIterator[Api]:
+async def pooled(url: str, size: int = 2) -> AsyncIterator[Pool]:
+    """Connections of one role, as the platform opens them."""
+    pool = await open_pool(url, name="tests", size=size)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def running_api(database_url: str, redis_url: str | None, data_dir: Path, **changes: Any) -> AsyncIterator[Api]:
     """Run an API in this process. `changes` are settings."""
     keyring = data_dir / "keyring.json"
     create_keyring(keyring)
     issuer = DevelopmentIssuer(data_dir)
     settings = Settings(
-        data_dir=data_dir, database_url=database_url, redis_url=redis_url, keyring_file=keyring, log_level="error", **changes
+        data_dir=data_dir,
+        database_url=database_url,
+        redis_url=redis_url,
+        keyring_file=keyring,
+        log_level="error",
+        **changes,
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):

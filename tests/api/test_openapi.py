@@ -1,0 +1,128 @@
+"""The interface as a whole: every call by every role, what is not there, and the OpenAPI document."""
+
+from typing import Any, get_args
+from uuid import UUID
+
+import pytest
+
+from api.auth import ROLE_SCOPES, Role
+from api.problems import PROBLEM_TYPES
+from tests.running import Api, problem_of
+
+pytestmark = pytest.mark.anyio
+
+_SOME = UUID(int=7)
+_TRANSFER = f"/v1/participants/{_SOME}/transfers/{_SOME}"
+# Every call that needs a token, and the scope it needs.
+CALLS: dict[tuple[str, str], str] = {
+    ("POST", "/v1/activities"): "activities:write",
+    ("POST", "/v1/participants"): "participants:enrol",
+    ("POST", f"/v1/participants/{_SOME}/links"): "participants:enrol",
+    ("DELETE", f"/v1/participants/{_SOME}/links/{_SOME}"): "participants:enrol",
+    ("PUT", "/v1/sources"): "sources:register",
+    ("GET", f"/v1/participants/{_SOME}/balance"): "balance:read",
+    ("GET", f"/v1/participants/{_SOME}/statement"): "balance:read",
+    ("GET", _TRANSFER): "balance:read",
+    ("POST", f"{_TRANSFER}/reversal"): "credits:reverse",
+}
+PUBLIC = (
+    "/v1/methodologies",
+    "/v1/problems",
+    "/v1/problems/forbidden",
+    "/v1/health/alive",
+    "/v1/health/ready",
+    "/v1/health/lag",
+    "/metrics",
+    "/openapi.json",
+)
+
+
+def _bearer(api: Api, role: Role, **claims: Any) -> dict[str, str]:
+    subject = str(_SOME) if role == "participant" else "tests"
+    source = "urn:tests:some" if role == "provider" else None
+    return {"Authorization": f"Bearer {api.issuer.issue(role, subject, source=source, **claims)}"}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+@pytest.mark.parametrize("role", get_args(Role))
+async def test_each_role_reaches_what_its_scopes_open(api: Api, call: tuple[str, str], role: Role) -> None:
+    method, path = call
+    answer = await api.client.request(method, path, headers=_bearer(api, role))
+    if CALLS[call] in ROLE_SCOPES[role]:
+        assert answer.status_code not in (401, 403), answer.text
+    else:
+        assert problem_of(answer, "forbidden")["missing_scope"] == CALLS[call]
+    refused = await api.client.request(method, path, headers=_bearer(api, role, scopes=[]))
+    assert problem_of(refused, "forbidden")["missing_scope"] == CALLS[call]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+async def test_without_a_good_token_nothing_is_answered(api: Api, call: tuple[str, str]) -> None:
+    method, path = call
+    for value in (None, "", "Bearer", "Bearer nonsense", "Basic dGVzdDp0ZXN0", "Bearer a.b.c"):
+        headers = {} if value is None else {"Authorization": value}
+        answer = await api.client.request(method, path, headers=headers)
+        problem_of(answer, "unauthenticated")
+        assert answer.headers["www-authenticate"].startswith('Bearer realm="tanpuhui"')
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+async def test_what_is_public_needs_no_token(api: Api, path: str) -> None:
+    assert (await api.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/activities", "/v1/participants/x", "/v1/%00", "/v1/problems/x"])
+async def test_another_address_is_not_found(api: Api, path: str) -> None:
+    problem_of(await api.client.get(path, follow_redirects=True), "not-found")
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+async def test_another_method_is_refused_and_the_right_ones_named(api: Api, call: tuple[str, str]) -> None:
+    answer = await api.client.request("PATCH", call[1], headers=api.bearer("operator"))
+    problem_of(answer, "method-not-allowed")
+    assert answer.headers["allow"]
+
+
+async def test_the_document_describes_every_call_and_its_problems(api: Api) -> None:
+    document = (await api.client.get("/openapi.json")).json()
+    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    named = {
+        (method, path.replace(f"/participants/{_SOME}", "/participants/{participant_id}")) for method, path in CALLS
+    }
+    named = {
+        (
+            method,
+            path.replace(f"links/{_SOME}", "links/{link_id}").replace(f"transfers/{_SOME}", "transfers/{transfer_id}"),
+        )
+        for method, path in named
+    }
+    assert named <= described
+    open_calls = {(method, path) for method, path in described if path.startswith("/v1")} - named
+    assert {method for method, _ in open_calls} == {"GET"}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], path
+            assert ("security" in operation) == ((method.upper(), path) in named), path
+            _check_problems(operation)
+
+
+def _check_problems(operation: dict[str, Any]) -> None:
+    for status, answer in operation["responses"].items():
+        if "application/problem+json" in answer.get("content", {}):
+            slugs = [part.rpartition("(")[2].rstrip(")") for part in answer["description"].split("; ")]
+            assert {str(PROBLEM_TYPES[slug].status) for slug in slugs} == {status}
+
+
+async def test_every_reference_of_the_document_leads_somewhere(api: Api) -> None:
+    document = (await api.client.get("/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    for name in ("ActivityEvent", "ActivityData", "Enrolment", "SourceRegistration", "ReversalWanted"):
+        assert name in schemas
+
+    def references(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*(references(value) for value in node.values()))
+        return set().union(*(references(value) for value in node)) if isinstance(node, list) else set()
+
+    assert {name.removeprefix("#/components/schemas/") for name in references(document)} <= schemas.keys()

@@ -1,0 +1,441 @@
+"""A reference model of the platform, and a machine that drives the real one and the model through the same story.
+
+The model knows the published rules and nothing of the code: 35.01 g/km rounded down to milligrams, one point a gram,
+points until the end of the twenty-fourth month after recording, and what a reversal takes. It counts in plain integers.
+"""
+
+import asyncio
+from calendar import monthrange
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from anyio.from_thread import BlockingPortal
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ledger.check import check_ledger
+from service.activities.check import check_activities
+from service.worker import drain
+from tests.conftest import Database
+from tests.running import Api, pooled, ride
+
+T = TypeVar("T")
+Answer = tuple[Any, ...]
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+MONTHS = (0, 1, 25, 26, 51)  # of a story: the first buckets have lapsed in 25, the next in 26, all others in 51
+RIDERS = 5  # few, so that much happens to each
+
+
+def month_end(index: int) -> date:
+    """The last day of a month counted from the year 0."""
+    year, month = divmod(index, 12)
+    return date(year, month + 1, monthrange(year, month + 1)[1])
+
+
+def offset_of(index: int) -> timedelta:
+    """The clock's offset that makes it noon of the fifteenth of this month."""
+    year, month = divmod(index, 12)
+    return datetime(year, month + 1, 15, 12, tzinfo=SHANGHAI) - datetime.now(UTC)
+
+
+@dataclass
+class Credit:
+    """A credit as the model remembers it; `bucket` is None when all of its points went into debt."""
+
+    mg: int
+    points: int
+    bucket: int | None
+    reason: str | None = None
+    reversal: str | None = None
+
+
+@dataclass
+class Rider:
+    """A participant of the model. Buckets are points by the month at whose end they lapse."""
+
+    participant_id: str
+    source: str
+    subject: str
+    link_id: str | None
+    mg: int = 0
+    mg_debt: int = 0
+    debt: int = 0
+    transfers: int = 0
+    buckets: dict[int, int] = field(default_factory=dict)
+    credits: dict[str, Credit] = field(default_factory=dict)
+
+    def lapse(self, month: int) -> None:
+        """Whoever is posted for first loses what has run out."""
+        over = [end for end, points in self.buckets.items() if end < month and points]
+        self.transfers += bool(over)
+        self.buckets = {end: points for end, points in self.buckets.items() if end >= month}
+
+    def earn(self, transfer_id: str, mg: int, points: int, month: int) -> None:
+        repaid_mg, repaid = min(mg, self.mg_debt), min(points, self.debt)
+        self.mg_debt -= repaid_mg
+        self.debt -= repaid
+        self.mg += mg - repaid_mg
+        bucket = month + 24 if points > repaid else None
+        if bucket is not None:
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + points - repaid
+        self.transfers += 1
+        self.credits[transfer_id] = Credit(mg, points, bucket)
+
+    def take_back(self, credit: Credit) -> None:
+        taken = min(credit.mg, self.mg)
+        self.mg -= taken
+        self.mg_debt += credit.mg - taken
+        owed = credit.points
+        own = [credit.bucket] if credit.bucket in self.buckets else []
+        for end in own + [end for end in sorted(self.buckets) if end != credit.bucket]:
+            assert end is not None
+            used = min(owed, self.buckets[end])
+            self.buckets[end] -= used
+            owed -= used
+        self.debt += owed
+        self.transfers += 1
+
+    def balance(self, month: int) -> Answer:
+        """What the balance route should say."""
+        live = sorted((end, points) for end, points in self.buckets.items() if end >= month and points)
+        expiring = [{"on": month_end(end).isoformat(), "points": points} for end, points in live]
+        return sum(points for _, points in live), self.debt, expiring, self.mg, self.mg_debt, self.transfers
+
+
+def judged(metres: int, seconds: int) -> str | tuple[int, int]:
+    """What a ride is worth in milligrams and points, or the condition it fails."""
+    if seconds < 0:
+        return "ends-before-start"
+    failed = {
+        "min-duration": seconds < 60,
+        "max-duration": seconds > 3 * 3600,
+        "min-distance": metres < 100,
+        "max-distance": metres > 30_000,
+        "max-mean-speed": metres * 3600 > 25_000 * seconds,
+    }
+    for name, failing in failed.items():
+        if failing:
+            return name
+    mg = metres * 3501 // 100
+    return mg, mg // 1000
+
+
+@dataclass
+class Model:
+    """Everything the platform should remember."""
+
+    month: int
+    riders: dict[tuple[str, str], Rider] = field(default_factory=dict)
+    events: dict[tuple[str, str], tuple[Any, Answer]] = field(default_factory=dict)
+
+    def post(self, token: str, event: Mapping[str, Any], metres: int, seconds: int, transfer_id: str | None) -> Answer:
+        """The answer to one event; `transfer_id` is the one the platform chose, where it credited."""
+        if "data" not in event:
+            return ("refused", "malformed-event")
+        if event["source"] != token:
+            return ("refused", "source-mismatch")
+        key = (event["source"], event["id"])
+        if key in self.events:
+            body, first = self.events[key]
+            return ("duplicate", first) if body == event else ("refused", "event-conflict")
+        rider = self.riders.get((event["source"], event["subject"]))
+        if rider is None or rider.link_id is None:
+            return ("refused", "subject-not-linked")
+        rider.lapse(self.month)
+        worth = judged(metres, seconds)
+        if isinstance(worth, str):
+            answer: Answer = ("refused", worth)
+        else:
+            answer = ("credited", transfer_id, *worth)
+            rider.earn(str(transfer_id), *worth, self.month)
+        self.events[key] = (event, answer)
+        return answer
+
+
+def answer_of(outcome: Mapping[str, Any]) -> Answer:
+    """An item of a batch's answer, as the model says it."""
+    if outcome["outcome"] == "credited":
+        return ("credited", outcome["transfer_id"], outcome["reduction_mg"], outcome["points"])
+    if outcome["outcome"] == "duplicate":
+        return ("duplicate", answer_of(outcome["first"]))
+    problem = outcome["problem"]
+    return ("refused", problem.get("condition") or problem["type"].rpartition(":")[2])
+
+
+@dataclass
+class World:
+    """The real platform: an API for each month of the story, over one database."""
+
+    portal: BlockingPortal
+    database: Database
+    first_month: int
+    apis: Mapping[int, Api]
+
+    def call(self, work: Callable[..., Awaitable[T]], *values: Any) -> T:
+        """Run this in the API's event loop."""
+        return self.portal.call(work, *values)
+
+
+_ORDINAL = st.integers(0, 10**6)
+_METRES = st.integers(100, 4999) | st.sampled_from([0, 99, 100, 101, 5000, 5001, 29_999, 30_000, 30_001])
+_SECONDS = st.sampled_from([720] * 12 + [-1, 0, 59, 60, 1200, 4321, 10_800, 10_801])
+_ITEMS = st.lists(
+    st.tuples(
+        st.sampled_from(["new"] * 5 + ["repeat", "repeat", "conflict", "unlinked", "other source", "malformed"]),
+        _ORDINAL,
+        _METRES,
+        _SECONDS,
+    ),
+    min_size=1,
+    max_size=12,
+)
+_REASONS = st.sampled_from(["posted_in_error", "posted_in_error", "source_retracted"])
+
+
+class Journey(RuleBasedStateMachine):
+    """One story: every rule does the same to the platform and to the model and compares the answers."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.model = Model(world.first_month)
+        self.sources: list[str] = []
+        self.numbers = 0
+        self.figures: dict[tuple[str, str], tuple[int, int]] = {}
+
+    @property
+    def api(self) -> Api:
+        return self.world.apis[self.model.month]
+
+    @property
+    def riders(self) -> list[Rider]:
+        return list(self.model.riders.values())
+
+    def event(
+        self, source: str, subject: str, metres: int, seconds: int, event_id: str | None = None
+    ) -> dict[str, Any]:
+        self.numbers += 1
+        start = datetime(2026, 5, 1, 8, tzinfo=SHANGHAI)
+        times = {"started_at": start.isoformat(), "ended_at": (start + timedelta(seconds=seconds)).isoformat()}
+        km = f"{metres // 1000}.{metres % 1000:03}"
+        event = ride(source, subject, event_id or f"event {self.numbers}", km=km, **times)
+        self.figures.setdefault((source, event["id"]), (metres, seconds))
+        return event
+
+    @initialize(indebted=st.sampled_from([True, True, False]))
+    def begin(self, indebted: bool) -> None:
+        """Two riders with credits; one of them, perhaps, owes points because they lapsed before they were reversed."""
+        self.sources = [self.world.call(self.api.source) for _ in range(2)]
+        for source in self.sources:
+            self.enrol(source)
+            self.post([("new", 0, 1000 * km, 720) for km in (1, 2, 3)], source)
+        if indebted:
+            self.wait(1)
+            for transfer in list(self.riders[0].credits)[:2]:
+                self.reverse_one(self.riders[0], transfer, "posted_in_error", 1)
+
+    def enrol(self, source: str) -> None:
+        person = self.world.call(self.api.person, source)
+        self.model.riders[source, person.subject] = Rider(person.participant_id, source, person.subject, person.link_id)
+
+    @precondition(lambda self: len(self.riders) < RIDERS)
+    @rule(place=_ORDINAL)
+    def enrol_somebody(self, place: int) -> None:
+        self.enrol(self.sources[place % 2])
+
+    def drawn(self, kind: str, place: int, metres: int, seconds: int, token: str) -> dict[str, Any]:
+        """An event of this kind, of or about what is there already."""
+        mine = [rider for rider in self.riders if rider.source == token]
+        rider = mine[place % len(mine)]
+        known = [body for (source, _), (body, _) in self.model.events.items() if source == token]
+        if kind in ("repeat", "conflict") and known:
+            earlier: dict[str, Any] = known[place % len(known)]
+            return earlier if kind == "repeat" else earlier | {"subject": earlier["subject"] + "?"}
+        if kind == "unlinked":
+            return self.event(token, "somebody unknown", metres, seconds)
+        if kind == "other source":
+            return self.event(self.sources[self.sources.index(token) - 1], rider.subject, metres, seconds)
+        event = self.event(token, rider.subject, metres, seconds)
+        return {"id": event["id"]} if kind == "malformed" else event
+
+    def expect(self, token: str, event: Mapping[str, Any], answer: Answer) -> None:
+        metres, seconds = self.figures.get((event.get("source", ""), event["id"]), (0, 0))
+        transfer_id = answer[1] if answer[0] == "credited" else None
+        expected = self.model.post(token, event, metres, seconds, transfer_id)
+        assert answer == expected, f"{event}: the platform said {answer}, the model {expected}"
+
+    @rule(items=_ITEMS, place=_ORDINAL)
+    def post_a_batch(self, items: Sequence[tuple[str, int, int, int]], place: int) -> None:
+        self.post(items, self.sources[place % 2], repeats=place % 3)
+
+    def post(self, items: Sequence[tuple[str, int, int, int]], token: str, *, repeats: int = 0) -> None:
+        events = [self.drawn(*item, token) for item in items]
+        events += events[:repeats]  # in the same batch
+        for event, outcome in zip(events, self.world.call(self.api.report, token, events), strict=True):
+            self.expect(token, event, answer_of(outcome))
+
+    @rule(place=_ORDINAL, kind=st.sampled_from(["new", "new", "repeat", "conflict"]), metres=_METRES, seconds=_SECONDS)
+    def post_one(self, place: int, kind: str, metres: int, seconds: int) -> None:
+        token = self.sources[place % 2]
+        event = self.drawn(kind, place, metres, seconds, token)
+        answer = self.world.call(self.api.report_one, token, event)
+        content = answer.json()
+        if answer.is_success:
+            told = answer_of(content)
+            assert answer.status_code == {"credited": 201, "duplicate": 200}[told[0]]
+        else:  # a refusal is told in the same words again, so only the model knows a repeat
+            told = answer_of({"outcome": "refused", "problem": content})
+            first = self.model.events.get((token, event["id"]))
+            if first and first == (event, told):
+                told = ("duplicate", told)
+        self.expect(token, event, told)
+
+    @rule(place=_ORDINAL, items=_ITEMS, times=st.integers(2, 4))
+    def post_the_same_at_once(self, place: int, items: Sequence[tuple[str, int, int, int]], times: int) -> None:
+        """Everybody sends the same new rides at the same time: each is answered once as new, else as a repeat."""
+        token = self.sources[place % 2]
+        events = [self.drawn("new", *item[1:], token) for item in items]
+        owing = {rider.subject for rider in self.riders if rider.debt or rider.mg_debt}
+        events = [event for event in events if event["subject"] not in owing]  # debts depend on which ride came first
+        if not events:
+            return
+
+        async def together() -> list[list[dict[str, Any]]]:
+            return await asyncio.gather(*(self.api.report(token, events) for _ in range(times)))
+
+        answers = [[answer_of(outcome) for outcome in outcomes] for outcomes in self.world.call(together)]
+        for event, *told in zip(events, *answers, strict=True):
+            told.sort(key=lambda answer: answer[0] == "duplicate")
+            for answer in told:
+                self.expect(token, event, answer)
+
+    @rule(place=_ORDINAL)
+    def unlink(self, place: int) -> None:
+        rider = self.riders[place % len(self.riders)]
+        path = f"/v1/participants/{rider.participant_id}/links/{rider.link_id}"
+        if rider.link_id is not None:
+            answer = self.world.call(_delete, self.api, path)
+            assert answer == 204
+            rider.link_id = None
+
+    @rule(place=_ORDINAL)
+    def link_again(self, place: int) -> None:
+        unlinked = [rider for rider in self.riders if rider.link_id is None]
+        if unlinked:
+            rider = unlinked[place % len(unlinked)]
+            found, rider.link_id = self.world.call(_link, self.api, rider.source, rider.subject)
+            assert found == rider.participant_id
+
+    @precondition(lambda self: any(rider.credits for rider in self.riders))
+    @rule(place=_ORDINAL, reason=_REASONS, times=st.integers(1, 3), count=st.integers(1, 4))
+    def reverse(self, place: int, reason: str, times: int, count: int) -> None:
+        """Take some credits of one rider back, each perhaps several times at once."""
+        rider = next(rider for rider in self.riders[place % len(self.riders) :] + self.riders if rider.credits)
+        transfers = list(rider.credits)
+        for number in range(count):
+            self.reverse_one(rider, transfers[(place + number) % len(transfers)], reason, times)
+
+    def reverse_one(self, rider: Rider, transfer: str, reason: str, times: int) -> None:
+        credit = rider.credits[transfer]
+        rider.lapse(self.model.month)
+
+        async def together() -> list[Any]:
+            calls = (self.api.reverse(rider.participant_id, transfer, reason) for _ in range(times))
+            return await asyncio.gather(*calls)
+
+        answers = self.world.call(together)
+        statuses = sorted((answer.status_code for answer in answers), reverse=True)
+        if credit.reason is None:
+            assert statuses == [201] + [200] * (times - 1)
+            credit.reason, credit.reversal = reason, answers[0].json()["transfer_id"]
+            rider.take_back(credit)
+        else:
+            assert statuses == [200 if credit.reason == reason else 409] * times
+        ids = {answer.json()["transfer_id"] for answer in answers if answer.is_success}
+        assert ids <= {credit.reversal}
+
+    @rule(place=_ORDINAL)
+    def wait_some_months(self, place: int) -> None:
+        self.wait(place % 2)
+
+    def wait(self, place: int) -> None:
+        later = [month for month in self.world.apis if month > self.model.month]
+        if later:
+            self.model.month = later[place % len(later)]
+
+    @rule()
+    def sequence(self) -> None:
+        self.world.call(_drained, self.world.database)
+
+    @invariant()
+    def balances_agree(self) -> None:
+        for rider in self.riders:
+            found = self.world.call(self.api.balance, rider.participant_id)
+            points, reduction = found["points"], found["reduction"]
+            told = (
+                points["available"],
+                points["debt"],
+                points["expiring"],
+                reduction["credited_mg"],
+                reduction["debt_mg"],
+                found["transfers"],
+            )
+            assert told == rider.balance(self.model.month)
+            assert min(points["available"], points["debt"], points["held"], points["pending"]) >= 0
+
+    def teardown(self) -> None:
+        for rider in self.riders:
+            statement = self.world.call(_statement, self.api, rider.participant_id)
+            assert [transfer["counter"] for transfer in statement] == list(range(rider.transfers, 0, -1))
+            credits = {transfer["transfer_id"] for transfer in statement if transfer["kind"] == "credit"}
+            assert credits == rider.credits.keys()
+        sums, findings = self.world.call(_audited, self.world.database)
+        assert findings == []
+        assert all(amount == 0 for amount in sums.values()), sums
+
+
+async def _statement(api: Api, participant_id: str) -> list[dict[str, Any]]:
+    return await api.statement(participant_id, limit=20)
+
+
+async def _delete(api: Api, path: str) -> int:
+    return (await api.client.delete(path, headers=api.bearer("operator"))).status_code
+
+
+async def _link(api: Api, source: str, subject: str) -> tuple[str, str]:
+    consent = {"purpose": "carbon-credit", "text_version": "tests-1", "given_at": "2026-01-01T08:00:00+08:00"}
+    body = {"kind": "citizen", "links": [{"source": source, "subject": subject, "consent": consent}]}
+    answer = await api.client.post("/v1/participants", headers=api.bearer("operator"), json=body)
+    assert answer.status_code == 200, answer.text
+    made = answer.json()
+    return made["participant_id"], made["links"][0]["link_id"]
+
+
+async def _drained(database: Database) -> None:
+    async with pooled(database.sequencer) as pool:
+        await drain(pool)
+
+
+_SUMS = """
+    SELECT asset, sum(amount)::int8 AS amount FROM (
+        SELECT 'points' AS asset, points_available + points_pending + points_held - points_debt AS amount
+        FROM ledger.account
+        UNION ALL SELECT 'co2e_mg', co2e_available + co2e_pending + co2e_held - co2e_debt FROM ledger.account
+        UNION ALL SELECT asset, amount FROM ledger.system_total
+    ) AS side GROUP BY asset
+"""
+
+
+async def _audited(database: Database) -> tuple[dict[str, int], list[Any]]:
+    """Once all is sequenced and folded: the sum of every account per asset, and what the checks find."""
+    await _drained(database)
+    connection = await asyncpg.connect(database.auditor)
+    sums = {row["asset"]: row["amount"] for row in await connection.fetch(_SUMS)}
+    findings = [*(await check_ledger(connection)).findings, *await check_activities(connection)]
+    await connection.close()
+    return sums, findings

@@ -1,0 +1,114 @@
+"""What property tests draw: accounts and buckets as they can stand, lines, transfers, facts of a credit."""
+
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from ledger.journal import (
+    ASSETS,
+    CREDIT_CLASSES,
+    PARTICIPANT_KINDS,
+    REVERSAL_REASONS,
+    SYSTEM_ACCOUNTS,
+    Account,
+    Line,
+    Transfer,
+    no_balances,
+)
+from ledger.leaves import CreditFacts
+
+PARTICIPANT = UUID("5b0f6c1e-7d3a-4c57-9a36-0d4f4b2c9a11")
+
+amounts = st.integers(1, 10**9)
+points_amounts = st.integers(1, 10**6)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+nonces = st.binary(min_size=16, max_size=16)
+uuids = st.uuids()
+# Transfers and activities have ids that sort by time (UUIDv7).
+sorted_ids = st.integers(0, 2**128 - 1).map(lambda n: UUID(int=n & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62))
+days = st.dates(date(2016, 1, 1), date(2099, 12, 31))
+moments = st.datetimes(datetime(2016, 1, 1), datetime(2099, 12, 31)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
+codes = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
+uris = st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,9}:[!#-\[\]-~]{1,40}", fullmatch=True)
+
+
+@st.composite
+def month_ends(draw: st.DrawFn) -> date:
+    """The last day of some month of four years."""
+    year, month = draw(st.integers(2026, 2029)), draw(st.integers(1, 12))
+    return date(year, month, monthrange(year, month)[1])
+
+
+buckets = st.dictionaries(month_ends(), points_amounts, max_size=5)
+
+
+@st.composite
+def standing_accounts(draw: st.DrawFn) -> tuple[Account, dict[date, int]]:
+    """An account and its buckets: what is available in points lies in buckets, and debt excludes free points."""
+    found = draw(buckets)
+    balances = no_balances()
+    balances["points", "available"] = sum(found.values())
+    balances["points", "debt"] = 0 if found else draw(st.integers(0, 1000))
+    balances["co2e_mg", "available"] = draw(st.integers(0, 10**9))
+    balances["co2e_mg", "debt"] = draw(st.integers(0, 1000)) if not balances["co2e_mg", "available"] else 0
+    account = Account(
+        PARTICIPANT,
+        draw(st.sampled_from(PARTICIPANT_KINDS)),
+        "demo",
+        "310000",
+        draw(st.integers(0, 1000)),
+        balances,
+        min(found, default=None),
+    )
+    return account, found
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> Line:
+    """A line as the journal takes it."""
+    asset, amount = draw(st.sampled_from(ASSETS)), draw(amounts)
+    from_account, to_account = draw(st.permutations(["available", "debt", *SYSTEM_ACCOUNTS]))[:2]
+    if asset == "points":
+        bucket = draw(month_ends()) if "available" in (from_account, to_account) else None
+        return Line(from_account, to_account, asset, amount, expires_on=bucket)
+    return Line(
+        from_account, to_account, asset, amount, draw(st.sampled_from(CREDIT_CLASSES)), draw(st.integers(2016, 2099))
+    )
+
+
+@st.composite
+def transfers(draw: st.DrawFn, kind: str) -> Transfer:
+    """A transfer of this kind."""
+    reversal = kind == "reversal"
+    return Transfer(
+        draw(sorted_ids),
+        draw(uuids),
+        kind,
+        draw(st.integers(1, 2**63 - 1)),
+        draw(codes),
+        draw(st.from_regex(r"[0-9]{6}", fullmatch=True)),
+        tuple(draw(st.lists(lines(), min_size=1, max_size=6))),
+        draw(days),
+        draw(moments) + timedelta(microseconds=draw(st.integers(0, 999_999))),
+        draw(sorted_ids) if reversal else None,
+        draw(st.sampled_from(REVERSAL_REASONS)) if reversal else None,
+    )
+
+
+@st.composite
+def credit_facts(draw: st.DrawFn) -> CreditFacts:
+    """What a credit's leaf states beside the transfer."""
+    claims = st.tuples(st.integers(1, 99_999), digests).map(lambda claim: f"{claim[0]}:{claim[1]}")
+    return CreditFacts(
+        activity=draw(sorted_ids),
+        source=draw(uris),
+        grade=draw(st.sampled_from("ABC")),
+        methodology=draw(digests),
+        points_rule=draw(st.none() | digests),
+        evidence=draw(digests),
+        claims=tuple(draw(st.lists(claims, max_size=3, unique=True))),
+        signature=draw(st.none() | digests),
+        replaces=draw(st.none() | sorted_ids),
+    )

@@ -1,0 +1,85 @@
+"""The shape of the house that imports alone can show: the pure half stands alone, history is not rewritten."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("api", "service", "ledger")
+
+# What an auditor's machine need not have.
+BLOCKED = [
+    "alembic",
+    "asyncpg",
+    "fastapi",
+    "httpx",
+    "jwt",
+    "orjson",
+    "prometheus_client",
+    "psycopg",
+    "pydantic",
+    "pydantic_settings",
+    "redis",
+    "sqlalchemy",
+    "sqlmodel",
+    "starlette",
+    "structlog",
+    "typer",
+    "uvicorn",
+]
+DATABASE_AND_WEB = [name for name in BLOCKED if name not in ("orjson",)]
+
+# The digest of every released migration. A released migration is never edited: what it did is done. Write another one.
+MIGRATIONS = {
+    "0001_ledger_log_and_activities.py": "2d864337c75adb1a25c91e47b6e84842dadfbca1bfa438530a6aa5606f3221d6",
+}
+
+_PROGRAM = """
+import importlib, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in sys.argv[1].split():
+            raise ImportError(f'{name} is not for this room')
+
+sys.meta_path.insert(0, Blocked())
+for name in sys.argv[2].split():
+    importlib.import_module(name)
+"""
+
+
+def imported(modules: str, blocked: list[str]) -> subprocess.CompletedProcess[str]:
+    """Import these modules in a process of its own that has none of the blocked packages."""
+    command = [sys.executable, "-c", _PROGRAM, " ".join(blocked), modules]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_pure_half_of_the_ledger_needs_only_the_standard_library() -> None:
+    done = imported("ledger.units ledger.errors ledger.journal ledger.leaves", [*BLOCKED, "yaml", "pint", "numpy"])
+    assert done.returncode == 0, done.stderr
+
+
+def test_quantification_needs_no_database_and_no_web() -> None:
+    files = (ROOT / "service" / "quantification").glob("*.py")
+    modules = " ".join(f"service.quantification.{file.stem}" for file in files if file.stem != "__init__")
+    done = imported(modules, DATABASE_AND_WEB)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["ledger.store", "api.app", "service.posting"])
+def test_the_blocking_blocks(name: str) -> None:
+    assert "is not for this room" in imported(name, BLOCKED).stderr
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    versions = ROOT / "service" / "migrations" / "versions"  # loaded by path, not imported
+    folders = {file.parent for room in ROOMS for file in (ROOT / room).rglob("*.py")} - {versions}
+    assert [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_released_migrations_are_never_edited() -> None:
+    files = sorted((ROOT / "service" / "migrations" / "versions").glob("*.py"))
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files} == MIGRATIONS
