@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from api.auth import DevelopmentIssuer, Role
-from api.demonstration import Import, Terminal, import_file, run_demonstration
+from api.demonstration import Import, Terminal, import_file, show_next_steps
 from api.processes import run_api, run_log_worker
 from api.provider import ImportStopped
 from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
@@ -101,9 +101,12 @@ def demo(
     wanted = Import(file or SHIPPED_RIDES, feed)
     _look_at(wanted.feed_name, wanted.file, None)
     with _running(settings, terminal) as platform:
-        run_demonstration(platform, terminal, wanted, show_next_steps=not exit_after)
+        report = import_file(platform.url, platform.issuer, terminal, wanted)
         if not exit_after:
+            show_next_steps(platform, terminal, wanted)
+            terminal.finish(report.as_json())
             platform.wait()
+    terminal.finish(report.as_json())
 
 
 @app.command()
@@ -144,10 +147,11 @@ def import_command(
     known = url or getattr(find_platform(settings.data_dir), "url", None)
     wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused)
     if known:
-        import_file(known, _issuer(settings), terminal, wanted)
-        return
-    with _running(settings, terminal) as platform:
-        import_file(platform.url, platform.issuer, terminal, wanted)
+        report = import_file(known, _issuer(settings), terminal, wanted)
+    else:
+        with _running(settings, terminal) as platform:
+            report = import_file(platform.url, platform.issuer, terminal, wanted)
+    terminal.finish(report.as_json())
 
 
 @app.command()

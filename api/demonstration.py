@@ -42,7 +42,9 @@ class Terminal:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+        stream = sys.stderr if as_json else sys.stdout
+        width = None if stream.isatty() else 120  # a pipe has no width of its own, and 80 would cut the reasons
+        self.console = Console(stderr=as_json, highlight=False, soft_wrap=True, width=width)
 
     def say(self, zh: str, en: str) -> None:
         self.console.print(f"{zh}  [dim]{en}[/dim]", markup=True)
@@ -76,7 +78,6 @@ def import_file(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wanted:
         terminal.say("以演示同意书登记骑行者", "riders are enrolled with demonstration consents")
     report = asyncio.run(_import(url, issuer, terminal, wanted, feed))
     _summary(report, terminal)
-    terminal.finish(report.as_json())
     return report
 
 
@@ -109,9 +110,9 @@ async def _import(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wante
 
 def _summary(report: ImportReport, terminal: Terminal) -> None:
     table = Table(title="报送结果 What became of the rides", title_justify="left", box=None, show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, style="dim")
+    table.add_column(style="dim", overflow="fold")
     table.add_row("报送 posted", f"{report.posted:,}")
     table.add_row("入账 credited", f"{report.credited:,}")
     for reason, count in report.refused.most_common():
@@ -123,7 +124,7 @@ def _summary(report: ImportReport, terminal: Terminal) -> None:
     table.add_row("用时 time", f"{report.seconds:.1f}", "s")
     if report.seconds:
         table.add_row("速率 rate", f"{report.posted / report.seconds:,.0f}", "rides/s")
-    terminal.console.print(table, width=max(terminal.console.width, 100))  # a narrow pipe would cut the reasons
+    terminal.console.print(table)
 
 
 def _reason_title(reason: str) -> str:
@@ -132,14 +133,7 @@ def _reason_title(reason: str) -> str:
     return known.title.zh if known else _OWN_REASONS.get(reason, reason)
 
 
-def run_demonstration(platform: RunningPlatform, terminal: Terminal, wanted: Import, *, show_next_steps: bool) -> None:
-    """Import, report, and show what to try next. Raises ImportStopped, FeedError."""
-    import_file(platform.url, platform.issuer, terminal, wanted)
-    if show_next_steps:
-        _next_steps(platform, terminal, wanted)
-
-
-def _next_steps(platform: RunningPlatform, terminal: Terminal, wanted: Import) -> None:
+def show_next_steps(platform: RunningPlatform, terminal: Terminal, wanted: Import) -> None:
     """Addresses to open, and three commands to paste: each carries a token that is good for a day."""
     feed = load_feed(wanted.feed_name)
     rider = _first_credited(platform, feed, wanted.file)
