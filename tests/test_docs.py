@@ -30,6 +30,7 @@ from prometheus_client import REGISTRY
 
 import api.v1
 import ledger.check
+import service.activities.models
 import service.poster
 import service.worker  # noqa: F401 - like the line above, and api.cli: importing them registers their metrics
 from api.auth import ROLE_SCOPES
