@@ -3,9 +3,7 @@
 LedgerError
 ├── LedgerInvariantBroken    a rule the database also enforces was about to be broken: a bug, never a refusal
 ├── LeafInvalid              bytes that are not a leaf of the stated version
-├── TransferNotFound         no such transfer for this participant
-├── NotReversible            a transfer of a kind that cannot be reversed
-└── AlreadyReversed          a transfer is reversed at most once
+└── TransferNotFound         no such transfer for this participant
 """
 
 from uuid import UUID
@@ -29,21 +27,3 @@ class TransferNotFound(LedgerError):
     def __init__(self, transfer_id: UUID) -> None:
         super().__init__(f"no transfer {transfer_id}")
         self.transfer_id = transfer_id
-
-
-class NotReversible(LedgerError):
-    """Only credits are reversed."""
-
-    def __init__(self, transfer_id: UUID, kind: str) -> None:
-        super().__init__(f"transfer {transfer_id} is a {kind}; only a credit can be reversed")
-        self.transfer_id = transfer_id
-        self.kind = kind
-
-
-class AlreadyReversed(LedgerError):
-    """The transfer was reversed before, with another reason than the one given now."""
-
-    def __init__(self, transfer_id: UUID, reversal_id: UUID) -> None:
-        super().__init__(f"transfer {transfer_id} was reversed by {reversal_id}")
-        self.transfer_id = transfer_id
-        self.reversal_id = reversal_id

@@ -8,6 +8,7 @@ debt makes it larger.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Literal
 from uuid import UUID
 
 from ledger.errors import LedgerInvariantBroken
@@ -18,7 +19,7 @@ SYSTEM_ACCOUNTS = ("issuance", "lapsed", "retired", "clearing", "partner")
 PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
 CREDIT_CLASSES = ("project", "scenario", "behaviour")
 KINDS = ("credit", "reversal", "lapse")
-REVERSAL_REASONS = ("source_retracted", "evidence_disproved", "posted_in_error")
+ReversalReason = Literal["source_retracted", "evidence_disproved", "posted_in_error"]
 AMOUNT_MAX = 2**63 - 1  # a BIGINT
 
 Balances = Mapping[tuple[str, str], int]
@@ -73,7 +74,7 @@ class Transfer:
     effective_on   the Asia/Shanghai day on which the thing happened
     recorded_at    when it was posted: the database's clock under the participant's lock
     reverses       the credit it takes back, for a reversal
-    reason         why it was taken back (REVERSAL_REASONS)
+    reason         why it was taken back, a ReversalReason
     """
 
     transfer_id: UUID

@@ -2,6 +2,7 @@
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -10,10 +11,10 @@ from ledger.journal import (
     ASSETS,
     CREDIT_CLASSES,
     PARTICIPANT_KINDS,
-    REVERSAL_REASONS,
     SYSTEM_ACCOUNTS,
     Account,
     Line,
+    ReversalReason,
     Transfer,
     no_balances,
 )
@@ -93,7 +94,7 @@ def transfers(draw: st.DrawFn, kind: str) -> Transfer:
         draw(days),
         draw(moments) + timedelta(microseconds=draw(st.integers(0, 999_999))),
         draw(sorted_ids) if reversal else None,
-        draw(st.sampled_from(REVERSAL_REASONS)) if reversal else None,
+        draw(st.sampled_from(get_args(ReversalReason))) if reversal else None,
     )
 
 

@@ -3,7 +3,7 @@
 import base64
 import hmac
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -17,6 +17,7 @@ from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openap
 from api.explaining import explanation_view, transfer_view
 from api.problems import Problem, language_of, localized, openapi_problems
 from api.routing import DirectRoute
+from ledger.journal import ReversalReason
 from ledger.leaves import NONCE_BYTES
 from ledger.store import read_statement
 from service.activities.intake import Refusal
@@ -82,7 +83,7 @@ class ReversalWanted(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    reason: Literal["source_retracted", "evidence_disproved", "posted_in_error"]
+    reason: ReversalReason
 
 
 @busy.get(
