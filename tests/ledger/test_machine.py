@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conftest import Database, clone
-from tests.ledger.machine import MONTHS, SHANGHAI, Journey, World, judged, offset_of
+from tests.ledger.machine import MONTHS, Journey, World
+from tests.ledger.model import SHANGHAI, judged, offset_of
 from tests.running import Api, running_api
 
 

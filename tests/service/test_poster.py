@@ -198,20 +198,23 @@ async def test_stopping_posts_what_waits_and_takes_nothing_new(api: Api, databas
 async def test_lost_connections_lose_and_double_nothing(fresh_api: Api, fresh_database: Database) -> None:
     """Every connection of the API is ended again and again, wherever its transactions are, commit included."""
     people = [await fresh_api.person() for _ in range(4)]
-    reports = [await report(fresh_api, people[number % 4]) for number in range(600)]
-    _forget_the_drivers_own_futures()
-    ending = asyncio.create_task(_end_connections(fresh_database))
+    reports: list[Report] = []
     posted: list[Outcome] = []
-    for start in range(0, 600, 60):
-        batches = [fresh_api.platform.poster.post(reports[n : n + 5]) for n in range(start, start + 60, 5)]
-        posted += [one for outcomes in await asyncio.gather(*batches) for one in outcomes]
+    ended: list[int] = []
+    _forget_the_drivers_own_futures()
+    ending = asyncio.create_task(_end_connections(fresh_database, ended))
+    while len(reports) < 360 or sum(ended) < 10:
+        wave = [await report(fresh_api, people[number % 4]) for number in range(20)]
+        reports += wave
+        requests = (fresh_api.platform.poster.post(wave[start : start + 5]) for start in range(0, 20, 5))
+        posted += [one for outcomes in await asyncio.gather(*requests) for one in outcomes]
         await asyncio.sleep(0.02)
     ending.cancel()
-    ended = await asyncio.gather(ending, return_exceptions=True)
-    assert isinstance(ended[0], asyncio.CancelledError)
-    assert named(posted) == ["Credited"] * 600  # never Duplicate: the poster's own second attempt is no repeat
-    assert {one.transfer_id for one in posted if isinstance(one, Credited)} == {each.activity_id for each in reports}
-    assert [await transfers_of(fresh_api, person) for person in people] == [150] * 4
+    (left,) = await asyncio.gather(ending, return_exceptions=True)
+    assert isinstance(left, asyncio.CancelledError)
+    assert set(named(posted)) == {"Credited"}  # never Duplicate: the poster's own second attempt is no repeat
+    assert [one.transfer_id for one in posted if isinstance(one, Credited)] == [each.activity_id for each in reports]
+    assert [await transfers_of(fresh_api, person) for person in people] == [len(reports) // 4] * 4
 
 
 def _forget_the_drivers_own_futures() -> None:
@@ -228,15 +231,17 @@ def _forget_the_drivers_own_futures() -> None:
     loop.set_exception_handler(handle)
 
 
-async def _end_connections(database: Database) -> None:
+async def _end_connections(database: Database, ended: list[int]) -> None:
+    """End some of the API's connections every few milliseconds, and note how many they were."""
     connection = await asyncpg.connect(database.admin)
     try:
         while True:
-            await connection.execute(
+            rows = await connection.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND application_name = 'tanpuhui api' AND random() < 0.6"
+                "WHERE datname = current_database() AND application_name = 'tanpuhui api' AND random() < 0.4"
             )
-            await asyncio.sleep(random.uniform(0.005, 0.04))
+            ended.append(len(rows))
+            await asyncio.sleep(random.uniform(0.01, 0.08))
     finally:
         await connection.close()
 
