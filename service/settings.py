@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     ] = 20_000
     poster_lanes: Annotated[
         int, Field(ge=1, le=16), Meaning("batches one process posts at the same time", "单进程同时入账的批次数")
-    ] = 2
+    ] = 4
 
     rate_requests_per_second: Annotated[
         int,
