@@ -9,12 +9,13 @@ from service.activities.intake import Licence
 from service.activities.rules import RuleBook
 from service.activities.store import read_licence
 from service.clock import Fresh
-from service.database import Pool
+from service.database import LOST, Pool
 from service.keyring import Keyring
 from service.poster import Poster
 from service.reading import BalanceReader
 from service.settings import Settings
 
+LICENCE_STALE_S = 60.0
 LICENCE_FRESH_S = 1.0  # how long a change to a source's registration may take to be seen by every process
 
 
@@ -34,11 +35,17 @@ class Platform:
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
 
     async def licence(self, uri: str) -> Licence | None:
-        """The registration of a source, at most LICENCE_FRESH_S old; None when there is none."""
+        """The registration of a source, at most LICENCE_FRESH_S old; None when there is none.
+
+        While the database is away one of the last LICENCE_STALE_S does: the poster waits for the database in any case.
+        """
         now = asyncio.get_running_loop().time()
         seen = self.licences.get(uri)
         if seen is None or now - seen[0] > LICENCE_FRESH_S:
-            async with self.pool.acquire() as connection:
-                seen = (now, await read_licence(connection, uri))
-            self.licences[uri] = seen
+            try:
+                async with self.pool.acquire() as connection:
+                    seen = self.licences[uri] = (now, await read_licence(connection, uri))
+            except LOST:
+                if seen is None or now - seen[0] > LICENCE_STALE_S:
+                    raise
         return seen[1]
