@@ -269,9 +269,11 @@ def ledger_check(as_json: Json = False) -> None:
     differs.
     """
     terminal, settings = Terminal(as_json), _settings()
-    known = None if settings.database_url else find_platform(settings.data_dir)
-    if settings.database_url or known:
-        checked = asyncio.run(_check(settings.database_url or known.auditor_url))  # type: ignore[union-attr]  # one of the two is set
+    url = settings.database_url
+    if url is None and (known := find_platform(settings.data_dir)):
+        url = known.auditor_url
+    if url is not None:
+        checked = asyncio.run(_check(url))
     else:
         with start_embedded(settings.data_dir) as servers:
             checked = asyncio.run(_check(servers.urls.auditor))

@@ -7,6 +7,7 @@ from typing import Any
 from api.problems import Language, Text
 from ledger.journal import Line, Transfer
 from service.quantification.expression import plain
+from service.quantification.model import Methodology
 from service.quantification.quantify import Explanation
 from service.reading import ExplainedTransfer
 
@@ -88,6 +89,19 @@ def line_view(line: Line, language: Language) -> dict[str, Any]:
     return view
 
 
+def methodology_view(methodology: Methodology, language: Language) -> dict[str, Any]:
+    """Which document it is, and how far it may be relied on."""
+    return {
+        "id": methodology.id,
+        "version": methodology.version,
+        "digest": methodology.digest,
+        "title": getattr(methodology.title, language),
+        "status": methodology.status,
+        "status_title": word(methodology.status, language),
+        "jurisdiction": methodology.jurisdiction,
+    }
+
+
 def explanation_view(explained: ExplainedTransfer, language: Language) -> dict[str, Any]:
     """A transfer and, for a credit, everything it rests on."""
     posted = explained.posted
@@ -101,15 +115,8 @@ def explanation_view(explained: ExplainedTransfer, language: Language) -> dict[s
     titles = {"zh": activity.source_title_zh, "en": activity.source_title_en}
     view["source"] = {"uri": activity.source_uri, "title": titles[language], "grade": activity.grade}
     view["activity"] = dict(activity.document) if activity.document else None
-    view["methodology"] = {
-        "id": methodology.id,
-        "version": methodology.version,
-        "digest": methodology.digest,
-        "title": getattr(methodology.title, language),
-        "status": methodology.status,
-        "status_title": word(methodology.status, language),
-        "jurisdiction": methodology.jurisdiction,
-        "scenario": getattr(methodology.scenario.title, language),
+    view["methodology"] = methodology_view(methodology, language) | {
+        "scenario": getattr(methodology.scenario.title, language)
     }
     view["points_rule"] = {
         "id": rule.id,

@@ -182,11 +182,11 @@ class RateLimiter:
     async def _connect(self) -> bool:
         """Connect, load the script, and see that the server answers within the time limit."""
         assert self._pool is not None
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # no types there
         usable = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # no types there
                 replies = await _round_trip(connection, [("SCRIPT", "LOAD", _SCRIPT)])
             async with asyncio.timeout(self._timeout):
                 replies += await _round_trip(connection, [("PING",)])

@@ -54,8 +54,8 @@ def _moment(value: object) -> object:
 
 
 def _figure(value: object) -> object:
-    if type(value) in (int, Decimal):
-        return Decimal(value)  # type: ignore[arg-type]
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return Decimal(value)
     if isinstance(value, str) and _FIGURE.fullmatch(value):
         return Decimal(value)
     raise ValueError("a number, or a number in a string")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.dependencies import platform_of
-from api.explaining import word
+from api.explaining import methodology_view
 from api.problems import Language, Problem, language_of, localized, openapi_problems
 from service.quantification.model import Methodology
 
@@ -25,14 +25,7 @@ async def list_methodologies(request: Request, response: Response) -> dict[str, 
 
 
 def _summary(methodology: Methodology, allowed: frozenset[str], language: Language) -> dict[str, Any]:
-    return {
-        "id": methodology.id,
-        "version": methodology.version,
-        "digest": methodology.digest,
-        "title": getattr(methodology.title, language),
-        "status": methodology.status,
-        "status_title": word(methodology.status, language),
-        "jurisdiction": methodology.jurisdiction,
+    return methodology_view(methodology, language) | {
         "scenario": methodology.scenario.id,
         "trigger": methodology.trigger,
         "in_force": str(methodology.in_force),
