@@ -54,6 +54,10 @@ class Reverse:
     def key(self) -> bytes:
         return self.transfer_id.bytes
 
+    @property
+    def home(self) -> bytes:
+        return self.participant_id.bytes[::-1]  # its first bytes are a time
+
 
 Command = Report | Reverse
 

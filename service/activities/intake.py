@@ -129,6 +129,10 @@ class Report:
         return self.licence.source_id, self.subject_tag
 
     @property
+    def home(self) -> bytes:
+        return self.subject_tag
+
+    @property
     def stores_nothing(self) -> bool:
         return isinstance(self.verdict, Refusal) and not self.verdict.final
 
