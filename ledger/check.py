@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from ledger.errors import LeafInvalid
+from ledger.journal import KINDS
 from ledger.leaves import read_leaf
 
 _PARTICIPANT_SIDES = """
@@ -68,6 +69,79 @@ _DIFFERENCES: dict[str, str] = {
         FROM ledger.movement m LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
         WHERE t.transfer_id IS NULL
     """,
+    "reversed": """
+        SELECT coalesce(t.participant_id, r.participant_id) || ' ' || coalesce(t.reverses, r.transfer_id) AS about,
+               coalesce(r.reversal_id::text, 'not reversed by it') AS stored,
+               CASE WHEN t.transfer_id IS NULL THEN 'no such reversal'
+                    ELSE format('%s of the %s %s', t.transfer_id, coalesce(c.kind, 'unknown'), t.reverses)
+               END AS journal
+        FROM (SELECT * FROM ledger.transfer WHERE reverses IS NOT NULL) AS t
+        FULL JOIN ledger.reversed r
+            ON (r.participant_id, r.transfer_id, r.reversal_id) = (t.participant_id, t.reverses, t.transfer_id)
+        LEFT JOIN ledger.transfer c ON (c.participant_id, c.transfer_id) = (t.participant_id, t.reverses)
+        WHERE t.transfer_id IS NULL OR r.reversal_id IS NULL OR c.kind IS DISTINCT FROM 'credit'
+           OR c.counter >= t.counter
+    """,
+    "matured": """
+        SELECT coalesce(t.participant_id, m.participant_id) || ' ' || coalesce(t.matures, m.transfer_id) AS about,
+               coalesce(m.maturity_id::text, 'not matured by it') AS stored,
+               CASE WHEN t.transfer_id IS NULL THEN 'no such maturity'
+                    ELSE format('%s of the %s %s%s', t.transfer_id, coalesce(c.kind, 'unknown'), t.matures,
+                        CASE WHEN r.counter < t.counter THEN ', which was reversed before' END)
+               END AS journal
+        FROM (SELECT * FROM ledger.transfer WHERE matures IS NOT NULL) AS t
+        FULL JOIN ledger.matured m
+            ON (m.participant_id, m.transfer_id, m.maturity_id) = (t.participant_id, t.matures, t.transfer_id)
+        LEFT JOIN ledger.transfer c ON (c.participant_id, c.transfer_id) = (t.participant_id, t.matures)
+        LEFT JOIN ledger.reversed taken ON (taken.participant_id, taken.transfer_id) = (t.participant_id, t.matures)
+        LEFT JOIN ledger.transfer r ON (r.participant_id, r.transfer_id) = (taken.participant_id, taken.reversal_id)
+        WHERE t.transfer_id IS NULL OR m.maturity_id IS NULL OR c.kind IS DISTINCT FROM 'credit'
+           OR c.counter >= t.counter OR r.counter < t.counter
+    """,
+    # What a credit left pending leaves it once: by its maturity, else by its reversal.
+    "pending": """
+        WITH moved AS (
+            SELECT participant_id, transfer_id, asset, credit_class, vintage,
+                   sum(amount) FILTER (WHERE to_account = 'pending') AS came,
+                   sum(amount) FILTER (WHERE from_account = 'pending') AS went
+            FROM ledger.movement WHERE from_account = 'pending' OR to_account = 'pending'
+            GROUP BY participant_id, transfer_id, asset, credit_class, vintage
+        ), closing AS (
+            SELECT t.participant_id, t.transfer_id, coalesce(t.matures, t.reverses) AS credit_id FROM ledger.transfer t
+            WHERE t.kind = 'maturity' OR t.kind = 'reversal' AND NOT EXISTS (
+                SELECT FROM ledger.matured m WHERE (m.participant_id, m.transfer_id) = (t.participant_id, t.reverses))
+        ), expected AS (
+            SELECT c.participant_id, c.transfer_id, m.asset, m.credit_class, m.vintage, m.came
+            FROM closing c JOIN moved m ON (m.participant_id, m.transfer_id) = (c.participant_id, c.credit_id)
+            WHERE m.came IS NOT NULL
+        ), found AS (
+            SELECT participant_id, transfer_id, asset, credit_class, vintage, went FROM moved WHERE went IS NOT NULL
+        )
+        SELECT concat_ws(' ', participant_id, transfer_id, asset) AS about,
+               concat_ws(' ', coalesce(f.went, 0), f.credit_class, f.vintage) AS stored,
+               concat_ws(' ', coalesce(e.came, 0), e.credit_class, e.vintage) AS journal
+        FROM expected e FULL JOIN found f USING (participant_id, transfer_id, asset)
+        WHERE (e.came, e.credit_class, e.vintage) IS DISTINCT FROM (f.went, f.credit_class, f.vintage)
+    """,
+    "returned": """
+        WITH given AS (
+            SELECT t.participant_id, t.transfer_id, m.asset, m.credit_class, m.vintage, m.from_account AS account,
+                   sum(m.amount) AS amount
+            FROM ledger.transfer t
+            JOIN ledger.movement m ON (m.participant_id, m.transfer_id) = (t.participant_id, t.reverses)
+            GROUP BY 1, 2, 3, 4, 5, 6
+        ), returned AS (
+            SELECT t.participant_id, t.transfer_id, m.asset, m.credit_class, m.vintage, m.to_account AS account,
+                   sum(m.amount) AS amount
+            FROM ledger.transfer t JOIN ledger.movement m USING (participant_id, transfer_id)
+            WHERE t.reverses IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6
+        )
+        SELECT concat_ws(' ', participant_id, transfer_id, asset, account) AS about,
+               concat_ws(' ', coalesce(r.amount, 0), r.credit_class, r.vintage) AS stored,
+               concat_ws(' ', coalesce(g.amount, 0), g.credit_class, g.vintage) AS journal
+        FROM given g FULL JOIN returned r USING (participant_id, transfer_id, asset, account)
+        WHERE (g.amount, g.credit_class, g.vintage) IS DISTINCT FROM (r.amount, r.credit_class, r.vintage)
+    """,
     "leaf": """
         WITH leaves AS (
             SELECT participant_id, transfer_id, 1 AS leaf FROM ledger.leaf
@@ -111,7 +185,8 @@ _LEAVES = """
     SELECT l.log_index, l.leaf, t.participant_id::text AS participant, t.transfer_id::text AS transfer, t.kind,
            t.counter::text AS counter, t.programme, t.region, t.effective_on::text AS day,
            to_char(t.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
-           t.reverses::text AS reverses, t.reason, a.kind AS participant_kind, m.lines
+           t.reverses::text AS reverses, t.reason, t.matures::text AS matures, a.kind AS participant_kind, m.lines,
+           l.transfer_id::text AS told_of
     FROM ledger.leaf l
     LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
     LEFT JOIN ledger.account a USING (participant_id)
@@ -134,6 +209,7 @@ _TRANSFER_FIELDS = (
     "at",
     "reverses",
     "reason",
+    "matures",
     "participant_kind",
 )
 _LINE_FIELDS = ("asset", "from", "to", "amount", "class", "vintage", "expires")
@@ -158,7 +234,8 @@ class Checked:
 
 
 async def check_ledger(connection: asyncpg.Connection) -> Checked:
-    """Compare balances, buckets, counters, leaves, the log and the system totals with the journal, as of one moment.
+    """Compare balances, buckets, counters, reversals, maturities, leaves, the log and the system totals with the
+    journal, as of one moment.
 
     Needs only to read, and holds up nobody who posts.
     """
@@ -181,6 +258,10 @@ async def _unlike_leaves(connection: asyncpg.Connection) -> AsyncIterator[Findin
             leaf = read_leaf(row["leaf"])
         except LeafInvalid as invalid:
             yield Finding("leaf content", f"index {row['log_index']}", str(invalid), "a canonical leaf")
+            continue
+        if leaf["kind"] not in KINDS:  # a rule's or a manifest's
+            if row["told_of"]:
+                yield Finding("leaf transfer", f"index {row['log_index']}", f"a {leaf['kind']}", row["told_of"])
             continue
         lines = [" ".join(filter(None, map(line.get, _LINE_FIELDS))) for line in leaf["lines"]]
         said = {name: leaf.get(name) for name in _TRANSFER_FIELDS} | {"lines": lines}

@@ -18,8 +18,15 @@ PARTICIPANT_ACCOUNTS = ("available", "pending", "held", "debt")
 SYSTEM_ACCOUNTS = ("issuance", "lapsed", "retired", "clearing", "partner")
 PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
 CREDIT_CLASSES = ("project", "scenario", "behaviour")
-KINDS = ("credit", "reversal", "lapse")
-ReversalReason = Literal["source_retracted", "evidence_disproved", "posted_in_error"]
+KINDS = ("credit", "reversal", "lapse", "maturity")
+ReversalReason = Literal[
+    "source_retracted",
+    "evidence_disproved",
+    "posted_in_error",
+    "not_eligible_at_settlement",
+    "superseded",
+    "corrected",
+]
 AMOUNT_MAX = 2**63 - 1  # a BIGINT
 
 Balances = Mapping[tuple[str, str], int]
@@ -75,6 +82,7 @@ class Transfer:
     recorded_at    when it was posted: the database's clock under the participant's lock
     reverses       the credit it takes back, for a reversal
     reason         why it was taken back, a ReversalReason
+    matures        the credit whose pending part it frees, for a maturity
     """
 
     transfer_id: UUID
@@ -88,49 +96,125 @@ class Transfer:
     recorded_at: datetime
     reverses: UUID | None = None
     reason: str | None = None
+    matures: UUID | None = None
 
 
 def credit_lines(
-    account: Account, *, co2e_mg: int, points: int, credit_class: str, vintage: int, expires_on: date
+    account: Account,
+    *,
+    co2e_mg: int,
+    points: int,
+    credit_class: str,
+    vintage: int,
+    expires_on: date,
+    pending: bool = False,
+    grams_pending: bool | None = None,
+    funded_points: int = 0,
 ) -> tuple[Line, ...]:
-    """Issue a reduction and its points; what the participant owes of either is paid back first."""
+    """Issue a reduction and its points; what the participant owes of either is paid back first.
+
+    pending        both wait in `pending` for their maturity: no debt is repaid, and the points have no bucket yet
+    grams_pending  for the grams alone, where they wait and the points do not
+    funded_points  points more, out of a campaign's budget (`partner`), in the same bucket
+
+    Raises ValueError for a credit without grams: points rest on a reduction.
+    """
+    if co2e_mg <= 0 or points < 0 or funded_points < 0:
+        raise ValueError(f"a credit has grams, and points from 0: not {co2e_mg} mg, {points} + {funded_points} points")
     lines: list[Line] = []
-    for asset, amount in (("co2e_mg", co2e_mg), ("points", points)):
-        graded: tuple[str | None, int | None] = (credit_class, vintage) if asset == "co2e_mg" else (None, None)
-        repaid = min(amount, account.balance(asset, "debt"))
+    if pending if grams_pending is None else grams_pending:
+        lines.append(Line("issuance", "pending", "co2e_mg", co2e_mg, credit_class, vintage))
+    else:
+        repaid = min(co2e_mg, account.balance("co2e_mg", "debt"))
         if repaid:
-            lines.append(Line("issuance", "debt", asset, repaid, *graded))
-        if amount > repaid:
-            bucket = expires_on if asset == "points" else None
-            lines.append(Line("issuance", "available", asset, amount - repaid, *graded, expires_on=bucket))
+            lines.append(Line("issuance", "debt", "co2e_mg", repaid, credit_class, vintage))
+        if co2e_mg > repaid:
+            lines.append(Line("issuance", "available", "co2e_mg", co2e_mg - repaid, credit_class, vintage))
+    if points:
+        owed = account.balance("points", "debt")
+        _add_points(lines, "issuance", points, owed, None if pending else expires_on)
+    if funded_points:
+        owed = max(0, account.balance("points", "debt") - points)
+        _add_points(lines, "partner", funded_points, owed, None if pending else expires_on)
     return tuple(lines)
 
 
-def reversal_lines(account: Account, buckets: Buckets, credit: Sequence[Line]) -> tuple[Line, ...]:
-    """Take a credit back: its points from their own bucket, then from the others as they run out, never from held ones;
-    the rest is debt.
+def _add_points(lines: list[Line], source: str, points: int, owed: int, expires_on: date | None) -> None:
+    """Give these points: what is owed is repaid first, the rest enters its bucket. Without a bucket all are pending."""
+    if expires_on is None:
+        lines.append(Line(source, "pending", "points", points))
+        return
+    repaid = min(points, owed)
+    if repaid:
+        lines.append(Line(source, "debt", "points", repaid))
+    if points > repaid:
+        lines.append(Line(source, "available", "points", points - repaid, expires_on=expires_on))
 
-    buckets   the participant's free points after what has lapsed was closed
+
+def maturity_lines(account: Account, credit: Sequence[Line], *, expires_on: date) -> tuple[Line, ...]:
+    """Free what a credit left pending: what the participant owes by now is paid back first, the rest is available.
+
+    credit      the lines of the credit; what it made available at once stays as it is
+    expires_on  the bucket the points enter: they could not be used before
+
+    Raises LedgerInvariantBroken when nothing of it was pending.
     """
     lines: list[Line] = []
+    points = 0
     for issued in credit:
-        if issued.asset == "co2e_mg":
-            taken = min(issued.amount, account.balance("co2e_mg", "available") - _taken(lines, "co2e_mg"))
-            lines += _taking(issued, taken, None)
-    points = sum(line.amount for line in credit if line.asset == "points")
-    own = next((line.expires_on for line in credit if line.asset == "points" and line.expires_on), None)
-    for expires_on in sorted(buckets, key=lambda day: (day != own, day)):
-        taken = min(points, buckets[expires_on])
-        if taken:
-            lines.append(Line("available", "issuance", "points", taken, expires_on=expires_on))
-            points -= taken
+        if issued.to_account != "pending":
+            continue
+        if issued.asset == "points":
+            points += issued.amount
+            continue
+        repaid = min(issued.amount, account.balance(issued.asset, "debt"))
+        back = replace(issued, from_account="pending", to_account="debt", amount=repaid)
+        free = replace(back, to_account="available", amount=issued.amount - repaid)
+        lines += [line for line in (back, free) if line.amount]
     if points:
-        lines.append(Line("debt", "issuance", "points", points))
+        _add_points(lines, "pending", points, account.balance("points", "debt"), expires_on)
+    if not lines:
+        raise LedgerInvariantBroken("nothing of this credit is pending, so nothing of it can mature")
     return tuple(lines)
 
 
-def _taking(issued: Line, taken: int, expires_on: date | None) -> list[Line]:
-    back = replace(issued, from_account="available", to_account="issuance", amount=taken, expires_on=expires_on)
+def reversal_lines(
+    account: Account, buckets: Buckets, credit: Sequence[Line], matured: Sequence[Line] = ()
+) -> tuple[Line, ...]:
+    """Take a credit back: what is still pending from `pending`, the rest of its points from their own bucket, then from
+    the others as they run out, never from held ones; what is not there is debt. Everything returns to the account it
+    came from.
+
+    buckets   the participant's free points after what has lapsed was closed
+    matured   the lines of the credit's maturity; none while what it left pending is pending
+    """
+    lines: list[Line] = []
+    points: dict[str, int] = {}
+    for issued in credit:
+        if issued.to_account == "pending" and not matured:
+            lines.append(replace(issued, from_account="pending", to_account=issued.from_account))
+        elif issued.asset == "co2e_mg":
+            taken = min(issued.amount, account.balance("co2e_mg", "available") - _taken(lines, "co2e_mg"))
+            lines += _taking(issued, taken)
+        else:
+            points[issued.from_account] = points.get(issued.from_account, 0) + issued.amount
+    own = next((line.expires_on for line in (*credit, *matured) if line.asset == "points" and line.expires_on), None)
+    left = dict(buckets)
+    order = sorted(left, key=lambda day: (day != own, day))
+    for source, owed in points.items():
+        for expires_on in order:
+            taken = min(owed, left[expires_on])
+            if taken:
+                lines.append(Line("available", source, "points", taken, expires_on=expires_on))
+                left[expires_on] -= taken
+                owed -= taken
+        if owed:
+            lines.append(Line("debt", source, "points", owed))
+    return tuple(lines)
+
+
+def _taking(issued: Line, taken: int) -> list[Line]:
+    back = replace(issued, from_account="available", to_account=issued.from_account, amount=taken)
     owed = replace(back, from_account="debt", amount=issued.amount - taken)
     return [line for line in (back, owed) if line.amount]
 

@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 
 from ledger.errors import LedgerInvariantBroken, TransferNotFound
-from ledger.journal import ASSETS, PARTICIPANT_ACCOUNTS, Account, Line, Transfer
+from ledger.journal import ASSETS, KINDS, PARTICIPANT_ACCOUNTS, Account, Line, Transfer
+from ledger.leaves import read_leaf
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -46,6 +47,7 @@ _TRANSFER_COLUMNS = (
     "recorded_at",
     "reverses",
     "reason",
+    "matures",
 )
 _MOVEMENT_COLUMNS = (
     "participant_id",
@@ -61,6 +63,7 @@ _MOVEMENT_COLUMNS = (
 )
 _QUEUE_COLUMNS = ("participant_id", "transfer_id", "leaf")
 _REVERSED_COLUMNS = ("participant_id", "transfer_id", "reversal_id")
+_MATURED_COLUMNS = ("participant_id", "transfer_id", "maturity_id")
 
 _BALANCES = [(asset, name) for asset in ASSETS for name in PARTICIPANT_ACCOUNTS]
 _MOVE_BALANCES = """
@@ -92,9 +95,10 @@ _DRAW_BUCKETS = """
 
 _TRANSFER = """
     SELECT t.counter, t.kind, t.programme, t.region, t.effective_on, t.recorded_at, t.reverses, t.reason,
-        r.reversal_id AS reversed_by
+        t.matures, r.reversal_id AS reversed_by, m.maturity_id AS matured_by
     FROM ledger.transfer t
     LEFT JOIN ledger.reversed r ON r.participant_id = t.participant_id AND r.transfer_id = t.transfer_id
+    LEFT JOIN ledger.matured m ON m.participant_id = t.participant_id AND m.transfer_id = t.transfer_id
     WHERE t.participant_id = $1 AND t.transfer_id = $2
 """
 
@@ -104,17 +108,19 @@ _LINES = """
 """
 
 _STATEMENT = """
-    SELECT transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason
+    SELECT transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason, matures
     FROM ledger.transfer WHERE participant_id = $1 AND counter < $2 ORDER BY counter DESC LIMIT $3
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A transfer as it stands in the journal, and the reversal that took it back, if one did."""
+    """A transfer as it stands in the journal, the reversal that took it back and the maturity that freed what it left
+    pending, if there are such."""
 
     transfer: Transfer
     reversed_by: UUID | None
+    matured_by: UUID | None = None
 
 
 async def open_account(tx: Connection, participant_id: UUID, *, kind: str, programme: str, region: str) -> None:
@@ -197,6 +203,7 @@ async def append_transfers(
                 t.recorded_at,
                 t.reverses,
                 t.reason,
+                t.matures,
             )
             for t in transfers
         ],
@@ -225,10 +232,26 @@ async def append_transfers(
     reversals = [(t.participant_id, t.reverses, t.transfer_id) for t in transfers if t.reverses]
     if reversals:
         await _copy(tx, "reversed", _REVERSED_COLUMNS, reversals)
+    maturities = [(t.participant_id, t.matures, t.transfer_id) for t in transfers if t.matures]
+    if maturities:
+        await _copy(tx, "matured", _MATURED_COLUMNS, maturities)
     await _move_balances(tx, [accounts[each] for each in dict.fromkeys(t.participant_id for t in transfers)])
     await _move_buckets(tx, transfers)
     queued = [(t.participant_id, t.transfer_id, leaf) for t, leaf in zip(transfers, leaves, strict=True)]
     await _copy(tx, "leaf_queue", _QUEUE_COLUMNS, queued)
+
+
+async def queue_leaf(tx: Connection, leaf: bytes) -> None:
+    """Put a leaf into the log that posts no transfer, a rule's or a manifest's; it is in the log once the caller's
+    transaction is.
+
+    Raises LeafInvalid for bytes that are no leaf, LedgerInvariantBroken for the leaf of a transfer: append_transfers()
+    queues those beside what they tell of.
+    """
+    kind = read_leaf(leaf)["kind"]
+    if kind in KINDS:
+        raise LedgerInvariantBroken(f"the leaf of a {kind} is queued with its transfer, never alone")
+    await _copy(tx, "leaf_queue", _QUEUE_COLUMNS, [(None, None, leaf)])
 
 
 async def _copy(tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
@@ -265,12 +288,12 @@ async def _move_buckets(tx: Connection, transfers: Sequence[Transfer]) -> None:
 
 
 async def read_transfer(tx: Connection, participant_id: UUID, transfer_id: UUID) -> Posted:
-    """One transfer with its lines and its reversal. Raises TransferNotFound."""
+    """One transfer with its lines, its reversal and its maturity. Raises TransferNotFound."""
     row = await tx.fetchrow(_TRANSFER, participant_id, transfer_id)
     if row is None:
         raise TransferNotFound(transfer_id)
     lines = (await _read_lines(tx, participant_id, [transfer_id]))[transfer_id]
-    return Posted(_transfer(row, participant_id, transfer_id, lines), row["reversed_by"])
+    return Posted(_transfer(row, participant_id, transfer_id, lines), row["reversed_by"], row["matured_by"])
 
 
 async def read_statement(tx: Connection, participant_id: UUID, *, before: int, limit: int) -> list[Transfer]:
@@ -302,4 +325,5 @@ def _transfer(row: asyncpg.Record, participant_id: UUID, transfer_id: UUID, line
         row["recorded_at"],
         row["reverses"],
         row["reason"],
+        row["matures"],
     )

@@ -67,6 +67,7 @@ transfer = Table(
     Column("recorded_at", DateTime(timezone=True), nullable=False),
     Column("reverses", Uuid),
     Column("reason", Text),
+    Column("matures", Uuid),
     UniqueConstraint("participant_id", "counter", name="transfer_counter_key"),
 )
 
@@ -76,6 +77,14 @@ reversed_transfer = Table(
     Column("participant_id", Uuid, primary_key=True),
     Column("transfer_id", Uuid, primary_key=True),
     Column("reversal_id", Uuid, nullable=False),
+)
+
+matured_transfer = Table(
+    "matured",
+    metadata,
+    Column("participant_id", Uuid, primary_key=True),
+    Column("transfer_id", Uuid, primary_key=True),
+    Column("maturity_id", Uuid, nullable=False),
 )
 
 movement = Table(
@@ -97,8 +106,8 @@ leaf_queue = Table(
     "leaf_queue",
     metadata,
     Column("queue_id", BigInteger, Identity(always=True), primary_key=True),
-    Column("participant_id", Uuid, nullable=False),
-    Column("transfer_id", Uuid, nullable=False),
+    Column("participant_id", Uuid),
+    Column("transfer_id", Uuid),
     Column("leaf", LargeBinary, nullable=False),
 )
 

@@ -18,7 +18,7 @@ from ledger.journal import (
     Transfer,
     no_balances,
 )
-from ledger.leaves import CreditFacts
+from ledger.leaves import CreditFacts, ManifestFacts, MaturityFacts, RuleApproval, RuleFacts
 
 PARTICIPANT = UUID("5b0f6c1e-7d3a-4c57-9a36-0d4f4b2c9a11")
 
@@ -47,13 +47,16 @@ buckets = st.dictionaries(month_ends(), points_amounts, max_size=5)
 
 @st.composite
 def standing_accounts(draw: st.DrawFn) -> tuple[Account, dict[date, int]]:
-    """An account and its buckets: what is available in points lies in buckets, and debt excludes free points."""
+    """An account and its buckets: what is available in points lies in buckets, and debt excludes free points. What
+    earlier credits left pending is there beside it."""
     found = draw(buckets)
     balances = no_balances()
     balances["points", "available"] = sum(found.values())
     balances["points", "debt"] = 0 if found else draw(st.integers(0, 1000))
     balances["co2e_mg", "available"] = draw(st.integers(0, 10**9))
     balances["co2e_mg", "debt"] = draw(st.integers(0, 1000)) if not balances["co2e_mg", "available"] else 0
+    for asset in ASSETS:
+        balances[asset, "pending"] = draw(st.integers(0, 1000))
     account = Account(
         PARTICIPANT,
         draw(st.sampled_from(PARTICIPANT_KINDS)),
@@ -70,7 +73,7 @@ def standing_accounts(draw: st.DrawFn) -> tuple[Account, dict[date, int]]:
 def lines(draw: st.DrawFn) -> Line:
     """A line as the journal takes it."""
     asset, amount = draw(st.sampled_from(ASSETS)), draw(amounts)
-    from_account, to_account = draw(st.permutations(["available", "debt", *SYSTEM_ACCOUNTS]))[:2]
+    from_account, to_account = draw(st.permutations(["available", "pending", "debt", *SYSTEM_ACCOUNTS]))[:2]
     if asset == "points":
         bucket = draw(month_ends()) if "available" in (from_account, to_account) else None
         return Line(from_account, to_account, asset, amount, expires_on=bucket)
@@ -95,6 +98,7 @@ def transfers(draw: st.DrawFn, kind: str) -> Transfer:
         draw(moments) + timedelta(microseconds=draw(st.integers(0, 999_999))),
         draw(sorted_ids) if reversal else None,
         draw(st.sampled_from(get_args(ReversalReason))) if reversal else None,
+        draw(sorted_ids) if kind == "maturity" else None,
     )
 
 
@@ -112,4 +116,47 @@ def credit_facts(draw: st.DrawFn) -> CreditFacts:
         claims=tuple(draw(st.lists(claims, max_size=3, unique=True))),
         signature=draw(st.none() | digests),
         replaces=draw(st.none() | sorted_ids),
+    )
+
+
+@st.composite
+def maturity_facts(draw: st.DrawFn, *, points: bool) -> MaturityFacts:
+    """What a maturity's leaf states beside the transfer, whose lines move points or do not."""
+    return MaturityFacts(
+        authority=draw(st.sampled_from(["operator", "source"])),
+        awaited=draw(st.sampled_from(["settlement", "registration"])),
+        facts=draw(st.none() | digests),
+        source=draw(st.none() | uris),
+        points_rule=draw(digests) if points else None,
+        signature=draw(st.none() | digests),
+    )
+
+
+@st.composite
+def rule_facts(draw: st.DrawFn) -> RuleFacts:
+    """An approved document."""
+    roles = draw(st.lists(codes, min_size=1, max_size=3, unique=True))
+    approvers = draw(st.lists(codes, min_size=len(roles), max_size=len(roles), unique=True))
+    key_ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+    signatures = st.binary(min_size=64, max_size=64).map(bytes.hex)
+    return RuleFacts(
+        programme=draw(codes),
+        document_kind=draw(st.sampled_from(["methodology", "points"])),
+        id=draw(codes),
+        version=draw(st.integers(1, 10**6)),
+        status=draw(st.sampled_from(["official", "group_standard", "platform_table", "demonstration"])),
+        digest=draw(digests),
+        approvals=tuple(
+            RuleApproval(role, approver, draw(key_ids), draw(digests), draw(signatures), draw(days))
+            for role, approver in zip(roles, approvers, strict=True)
+        ),
+    )
+
+
+@st.composite
+def manifest_facts(draw: st.DrawFn) -> ManifestFacts:
+    """A source's closing of a day."""
+    region = draw(st.from_regex(r"[0-9]{6}", fullmatch=True))
+    return ManifestFacts(
+        draw(uris), draw(codes), region, draw(days), draw(st.integers(1, 10**4)), *(draw(digests) for _ in range(3))
     )

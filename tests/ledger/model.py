@@ -1,7 +1,7 @@
 """A reference model of the platform, written from its published rules and not from its code.
 
 35.01 g/km rounded down to milligrams, one point a gram, points until the end of the twenty-fourth month after their
-recording, and what a reversal takes. It counts in plain integers.
+recording or their maturity, what waits until then, and what a reversal takes. It counts in plain integers.
 """
 
 from calendar import monthrange
@@ -30,18 +30,26 @@ def offset_of(index: int) -> timedelta:
 
 @dataclass
 class Credit:
-    """A credit as the model remembers it; `bucket` is None when all of its points went into debt."""
+    """A credit as the model remembers it.
+
+    points   issued ones and those of a campaign's budget, `funded` of them
+    bucket   of its points; None while they wait, and when all of them went into debt
+    waiting  milligrams and points that are still pending
+    """
 
     mg: int
     points: int
     bucket: int | None
+    funded: int = 0
+    waiting: tuple[int, int] = (0, 0)
     reason: str | None = None
     reversal: str | None = None
 
 
 @dataclass
 class Rider:
-    """A participant of the model. Buckets are points by the month at whose end they lapse."""
+    """A participant of the model. Buckets are points by the month at whose end they lapse; `budget` is what campaigns
+    have given them and not got back."""
 
     participant_id: str
     source: str
@@ -49,7 +57,10 @@ class Rider:
     link_id: str | None
     mg: int = 0
     mg_debt: int = 0
+    mg_pending: int = 0
     debt: int = 0
+    pending: int = 0
+    budget: int = 0
     transfers: int = 0
     buckets: dict[int, int] = field(default_factory=dict)
     credits: dict[str, Credit] = field(default_factory=dict)
@@ -60,7 +71,37 @@ class Rider:
         self.transfers += bool(over)
         self.buckets = {end: points for end, points in self.buckets.items() if end >= month}
 
-    def earn(self, transfer_id: str, mg: int, points: int, month: int) -> None:
+    def earn(
+        self,
+        transfer_id: str,
+        mg: int,
+        points: int,
+        month: int,
+        *,
+        funded: int = 0,
+        mg_waits: bool = False,
+        points_wait: bool = False,
+    ) -> None:
+        waiting = (mg if mg_waits else 0, points + funded if points_wait else 0)
+        self.mg_pending += waiting[0]
+        self.pending += waiting[1]
+        bucket = self._receive(mg - waiting[0], points + funded - waiting[1], month)
+        self.budget += funded
+        self.transfers += 1
+        self.credits[transfer_id] = Credit(mg, points + funded, bucket, funded, waiting)
+
+    def mature(self, credit: Credit, month: int) -> None:
+        """What waited is theirs; points have their months from now."""
+        mg, points = credit.waiting
+        self.mg_pending -= mg
+        self.pending -= points
+        bucket = self._receive(mg, points, month)
+        credit.bucket = bucket if points else credit.bucket
+        credit.waiting = (0, 0)
+        self.transfers += 1
+
+    def _receive(self, mg: int, points: int, month: int) -> int | None:
+        """Debts are repaid first. Returns the bucket of the points that are left."""
         repaid_mg, repaid = min(mg, self.mg_debt), min(points, self.debt)
         self.mg_debt -= repaid_mg
         self.debt -= repaid
@@ -68,14 +109,17 @@ class Rider:
         bucket = month + 24 if points > repaid else None
         if bucket is not None:
             self.buckets[bucket] = self.buckets.get(bucket, 0) + points - repaid
-        self.transfers += 1
-        self.credits[transfer_id] = Credit(mg, points, bucket)
+        return bucket
 
     def take_back(self, credit: Credit) -> None:
-        taken = min(credit.mg, self.mg)
+        """What still waits goes as it came; the rest out of what there is, and else into debt."""
+        waiting_mg, waiting = credit.waiting
+        self.mg_pending -= waiting_mg
+        self.pending -= waiting
+        taken = min(credit.mg - waiting_mg, self.mg)
         self.mg -= taken
-        self.mg_debt += credit.mg - taken
-        owed = credit.points
+        self.mg_debt += credit.mg - waiting_mg - taken
+        owed = credit.points - waiting
         own = [credit.bucket] if credit.bucket in self.buckets else []
         for end in own + [end for end in sorted(self.buckets) if end != credit.bucket]:
             assert end is not None
@@ -83,13 +127,16 @@ class Rider:
             self.buckets[end] -= used
             owed -= used
         self.debt += owed
+        self.budget -= credit.funded
+        credit.waiting = (0, 0)
         self.transfers += 1
 
     def balance(self, month: int) -> Answer:
         """What the balance route should say."""
         live = sorted((end, points) for end, points in self.buckets.items() if end >= month and points)
         expiring = [{"on": month_end(end).isoformat(), "points": points} for end, points in live]
-        return sum(points for _, points in live), self.debt, expiring, self.mg, self.mg_debt, self.transfers
+        available = sum(points for _, points in live)
+        return available, self.debt, self.pending, expiring, self.mg, self.mg_debt, self.mg_pending, self.transfers
 
 
 def judged(metres: int, seconds: int) -> str | tuple[int, int]:

@@ -120,12 +120,17 @@ async def ledger(template: Database, tmp_path_factory: pytest.TempPathFactory) -
         await api.report(other.source, [ride(other.source, other.subject)])
     async with pooled(database.sequencer) as pool:
         await drain(pool)
+    await keep_copies(database)
+    return database
+
+
+async def keep_copies(database: Database) -> None:
+    """Copy each table, so that what an insider does can be undone."""
     connection = await asyncpg.connect(database.admin)
     await connection.execute("CREATE SCHEMA kept")
     for table in await _tables(connection):
         await connection.execute(f"CREATE TABLE kept.{table.replace('.', '_')} AS TABLE {table}")
     await connection.close()
-    return database
 
 
 async def _tables(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:

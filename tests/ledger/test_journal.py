@@ -15,6 +15,7 @@ from ledger.journal import (
     buckets_after,
     credit_lines,
     lapse_lines,
+    maturity_lines,
     no_balances,
     posted,
     reversal_lines,
@@ -37,6 +38,23 @@ def account(**balances: int) -> Account:
 def credit(to: Account, co2e_mg: int, points: int, expires_on: date = JANUARY) -> tuple[Line, ...]:
     return credit_lines(
         to, co2e_mg=co2e_mg, points=points, credit_class="behaviour", vintage=2026, expires_on=expires_on
+    )
+
+
+def provisional(
+    to: Account, co2e_mg: int, points: int, *, funded: int = 0, pending: bool = True, grams: bool | None = None
+) -> tuple[Line, ...]:
+    """A credit that waits, in whole or in part."""
+    return credit_lines(
+        to,
+        co2e_mg=co2e_mg,
+        points=points,
+        credit_class="scenario",
+        vintage=2026,
+        expires_on=FEBRUARY,
+        pending=pending,
+        grams_pending=grams,
+        funded_points=funded,
     )
 
 
@@ -83,6 +101,93 @@ def test_a_reversal_takes_its_own_bucket_then_the_next_to_expire_then_debt() -> 
 def test_a_reversal_never_takes_what_is_held_or_pending() -> None:
     holding = account(points_held=50, points_pending=50, co2e_held=5)
     assert sums(reversal_lines(holding, {}, credit(account(), 5, 7)), "debt") == {"co2e_mg": -5, "points": -7}
+
+
+def test_a_pending_credit_has_no_bucket_and_repays_nothing() -> None:
+    indebted = account(points_debt=50, co2e_debt=50)
+    assert provisional(indebted, 1000, 7, funded=3) == (
+        Line("issuance", "pending", "co2e_mg", 1000, "scenario", 2026),
+        Line("issuance", "pending", "points", 7),
+        Line("partner", "pending", "points", 3),
+    )
+
+
+def test_grams_wait_alone_where_the_points_do_not() -> None:
+    assert provisional(account(), 1000, 7, pending=False, grams=True) == (
+        Line("issuance", "pending", "co2e_mg", 1000, "scenario", 2026),
+        Line("issuance", "available", "points", 7, expires_on=FEBRUARY),
+    )
+    assert [line.to_account for line in provisional(account(), 1000, 7, grams=False)] == ["available", "pending"]
+    assert [line.asset for line in provisional(account(), 1000, 0)] == ["co2e_mg"]
+
+
+@pytest.mark.parametrize(
+    ("debt", "expected"),
+    [
+        (0, [("issuance", "available", 7), ("partner", "available", 3)]),
+        (7, [("issuance", "debt", 7), ("partner", "available", 3)]),
+        (8, [("issuance", "debt", 7), ("partner", "debt", 1), ("partner", "available", 2)]),
+        (99, [("issuance", "debt", 7), ("partner", "debt", 3)]),
+    ],
+)
+def test_funded_points_come_from_the_partner_and_repay_debt_too(debt: int, expected: list[object]) -> None:
+    lines = provisional(account(points_debt=debt), 1, 7, funded=3, pending=False)
+    found = [(line.from_account, line.to_account, line.amount) for line in lines if line.asset == "points"]
+    assert found == expected
+    assert {line.expires_on for line in lines if line.to_account == "available" and line.asset == "points"} <= {
+        FEBRUARY
+    }
+
+
+@pytest.mark.parametrize(("co2e_mg", "points", "funded"), [(0, 0, 0), (0, 7, 0), (-1, 0, 0), (1, -1, 0), (1, 0, -1)])
+def test_a_credit_has_grams(co2e_mg: int, points: int, funded: int) -> None:
+    with pytest.raises(ValueError, match="a credit has grams"):
+        provisional(account(), co2e_mg, points, funded=funded)
+
+
+def test_a_maturity_repays_what_is_owed_by_then_and_fills_the_bucket_of_its_own_month() -> None:
+    waiting = provisional(account(), 1000, 7, funded=3)
+    indebted = account(points_debt=4, co2e_debt=1, points_pending=10, co2e_pending=1000)
+    assert maturity_lines(indebted, waiting, expires_on=MARCH) == (
+        Line("pending", "debt", "co2e_mg", 1, "scenario", 2026),
+        Line("pending", "available", "co2e_mg", 999, "scenario", 2026),
+        Line("pending", "debt", "points", 4),
+        Line("pending", "available", "points", 6, expires_on=MARCH),
+    )
+    mixed = provisional(account(), 1000, 7, pending=False, grams=True)
+    assert maturity_lines(account(co2e_pending=1000), mixed, expires_on=MARCH) == (
+        Line("pending", "available", "co2e_mg", 1000, "scenario", 2026),
+    )
+
+
+def test_what_is_not_pending_does_not_mature() -> None:
+    with pytest.raises(LedgerInvariantBroken, match="nothing of this credit is pending"):
+        maturity_lines(account(), credit(account(), 1000, 7), expires_on=MARCH)
+
+
+def test_a_withdrawn_credit_leaves_pending_and_nothing_else() -> None:
+    waiting = provisional(account(), 1000, 7, funded=3)
+    rich = account(points_available=99, points_pending=10, co2e_pending=1000, co2e_available=5)
+    assert reversal_lines(rich, {JANUARY: 99}, waiting) == (
+        Line("pending", "issuance", "co2e_mg", 1000, "scenario", 2026),
+        Line("pending", "issuance", "points", 7),
+        Line("pending", "partner", "points", 3),
+    )
+
+
+def test_a_matured_credit_is_taken_from_the_bucket_of_its_maturity_and_returned_to_where_it_came_from() -> None:
+    waiting = provisional(account(), 1000, 7, funded=3)
+    matured = maturity_lines(account(points_pending=10, co2e_pending=1000), waiting, expires_on=MARCH)
+    found = {JANUARY: 1, MARCH: 8}
+    lines = reversal_lines(account(points_available=9, co2e_available=400, points_pending=5), found, waiting, matured)
+    assert lines == (
+        Line("available", "issuance", "co2e_mg", 400, "scenario", 2026),
+        Line("debt", "issuance", "co2e_mg", 600, "scenario", 2026),
+        Line("available", "issuance", "points", 7, expires_on=MARCH),
+        Line("available", "partner", "points", 1, expires_on=MARCH),
+        Line("available", "partner", "points", 1, expires_on=JANUARY),
+        Line("debt", "partner", "points", 1),
+    )
 
 
 @pytest.mark.parametrize("today", [JANUARY - timedelta(days=1), JANUARY])
@@ -184,3 +289,64 @@ def test_next_expiry_is_never_later_than_a_bucket_with_points(standing: Standing
         before, found = posted(before, lines), buckets_after(found, lines)
     live = [day for day, amount in found.items() if amount]
     assert not live or (before.next_expiry is not None and before.next_expiry <= min(live))
+
+
+_FUNDED = st.integers(0, 1000)
+_WAITING = st.sampled_from([(True, None), (False, True), (True, False), (False, None)])
+
+
+@given(standing_accounts(), amounts, points_amounts, _FUNDED, _WAITING)
+def test_every_credit_gives_what_it_says_and_takes_it_from_its_sources(
+    standing: Standing, co2e_mg: int, points: int, funded: int, waiting: tuple[bool, bool | None]
+) -> None:
+    pending, grams = waiting
+    lines = provisional(standing[0], co2e_mg, points, funded=funded, pending=pending, grams=grams)
+    assert sums(lines, "issuance") == {"co2e_mg": -co2e_mg, "points": -points}
+    assert sums(lines, "partner") == {"co2e_mg": 0, "points": -funded}
+    grams_wait = pending if grams is None else grams
+    assert sums(lines, "pending") == {
+        "co2e_mg": co2e_mg if grams_wait else 0,
+        "points": points + funded if pending else 0,
+    }
+    bucketed = sum(line.amount for line in lines if line.expires_on)
+    assert bucketed == (0 if pending else points + funded - min(points + funded, standing[0].balance("points", "debt")))
+    posted(standing[0], lines)
+
+
+@given(standing_accounts(), amounts, points_amounts, _FUNDED)
+def test_a_credit_that_matures_at_once_is_a_credit(standing: Standing, co2e_mg: int, points: int, funded: int) -> None:
+    before, found = standing
+    waiting = provisional(before, co2e_mg, points, funded=funded)
+    between = posted(before, waiting)
+    assert buckets_after(found, waiting) == found
+    matured = maturity_lines(between, waiting, expires_on=FEBRUARY)
+    direct = provisional(before, co2e_mg, points, funded=funded, pending=False)
+    assert posted(between, matured).balances == posted(before, direct).balances
+    assert buckets_after(found, matured) == buckets_after(found, direct)
+    assert sums(matured, "pending") == {"co2e_mg": -co2e_mg, "points": -points - funded}
+
+
+@given(standing_accounts(), amounts, points_amounts, _FUNDED, _WAITING, st.booleans(), month_ends())
+def test_a_credit_taken_back_leaves_nothing_behind_before_and_after_its_maturity(
+    standing: Standing,
+    co2e_mg: int,
+    points: int,
+    funded: int,
+    waiting: tuple[bool, bool | None],
+    matures: bool,
+    end: date,
+) -> None:
+    before, found = standing
+    pending, grams = waiting
+    given_lines = provisional(before, co2e_mg, points, funded=funded, pending=pending, grams=grams)
+    now, left = posted(before, given_lines), buckets_after(found, given_lines)
+    matured: tuple[Line, ...] = ()
+    if matures and (pending or grams):
+        matured = maturity_lines(now, given_lines, expires_on=end)
+        now, left = posted(now, matured), buckets_after(left, matured)
+    back = reversal_lines(now, left, given_lines, matured)
+    assert sums(back, "issuance") == {"co2e_mg": co2e_mg, "points": points}
+    assert sums(back, "partner") == {"co2e_mg": 0, "points": funded}
+    after = posted(now, back)
+    assert after.balances == before.balances
+    assert {day: amount for day, amount in buckets_after(left, back).items() if amount} == found

@@ -22,13 +22,21 @@ from ledger.journal import AMOUNT_MAX, PARTICIPANT_KINDS, Line, Transfer
 from ledger.leaves import (
     LEAF_MAX_BYTES,
     CreditFacts,
+    ManifestFacts,
+    MaturityFacts,
+    RuleApproval,
+    RuleFacts,
     credit_leaf,
     evidence_commitment,
     lapse_leaf,
+    manifest_leaf,
+    maturity_leaf,
     read_leaf,
     reversal_leaf,
+    rule_leaf,
+    settlement_commitment,
 )
-from tests.strategies import credit_facts, nonces, transfers
+from tests.strategies import credit_facts, manifest_facts, maturity_facts, moments, nonces, rule_facts, transfers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "leaves.json").read_text("utf-8"))
 
@@ -84,6 +92,61 @@ LAPSE = replace(
         for points, month in ((1, 2), (AMOUNT_MAX, 12))
     ),
 )
+PENDING = replace(
+    CREDIT,
+    lines=(
+        Line("issuance", "pending", "co2e_mg", 412_000_000, "scenario", 2026),
+        Line("issuance", "pending", "points", 412_000),
+        Line("partner", "pending", "points", 41_200),
+    ),
+)
+MATURITY = replace(
+    PENDING,
+    transfer_id=REVERSAL_ID,
+    kind="maturity",
+    counter=2,
+    lines=(
+        Line("pending", "available", "co2e_mg", 412_000_000, "scenario", 2026),
+        Line("pending", "debt", "points", 200),
+        Line("pending", "available", "points", 453_000, expires_on=date(2029, 12, 31)),
+    ),
+    matures=CREDIT_ID,
+)
+RECORD = b'{"facts":{"has_pv":"0","tier":"2"},"v":"1"}'
+SETTLED = MaturityFacts(
+    authority="operator",
+    awaited="settlement",
+    facts=settlement_commitment(SALT, RECORD),
+    points_rule="22" * 32,
+)
+WITHDRAWAL = replace(
+    REVERSAL,
+    lines=tuple(replace(line, from_account="pending", to_account=line.from_account) for line in PENDING.lines),
+    reason="not_eligible_at_settlement",
+)
+RULE = RuleFacts(
+    programme="demo",
+    document_kind="methodology",
+    id="shared-ebike",
+    version=2,
+    status="group_standard",
+    digest="11" * 32,
+    approvals=(
+        RuleApproval("technical_body", "office-7", "_kid-2", "44" * 32, "55" * 64, date(2026, 11, 22)),
+        RuleApproval("competent_authority", "bureau-3", "Kid1", "66" * 32, "77" * 64, date(2026, 9, 1)),
+    ),
+)
+MANIFEST = ManifestFacts(
+    source="https://rides.example/feed",
+    programme="demo",
+    region="310000",
+    day=date(2026, 11, 21),
+    sequence=1,
+    digest="88" * 32,
+    received="99" * 32,
+    key="bb" * 32,
+)
+AT = CREDIT.recorded_at
 
 # How each stored leaf is made.
 MADE: dict[str, Callable[[], bytes]] = {
@@ -115,6 +178,25 @@ MADE: dict[str, Callable[[], bytes]] = {
     ),
     "reversal": lambda: reversal_leaf(REVERSAL, "citizen", "operator", NONCE),
     "lapse": lambda: lapse_leaf(LAPSE, "citizen", NONCE),
+    "credit that is pending, partly out of a campaign's budget": lambda: credit_leaf(PENDING, "firm", FACTS, NONCE),
+    "reversal of a pending credit at its settlement": lambda: reversal_leaf(
+        WITHDRAWAL, "firm", "source", NONCE, settlement_commitment(SALT, RECORD)
+    ),
+    "maturity": lambda: maturity_leaf(MATURITY, "firm", SETTLED, NONCE),
+    "maturity of grams alone, at their registration": lambda: maturity_leaf(
+        replace(MATURITY, lines=MATURITY.lines[:1]),
+        "citizen",
+        MaturityFacts(
+            authority="source",
+            awaited="registration",
+            facts="aa" * 32,
+            source="https://registry.example/",
+            signature="33" * 32,
+        ),
+        bytes(16),
+    ),
+    "rule": lambda: rule_leaf(RULE, AT, NONCE),
+    "manifest": lambda: manifest_leaf(MANIFEST, AT, NONCE),
 }
 
 
@@ -144,6 +226,16 @@ def test_the_evidence_commitment_is_the_one_that_was_frozen() -> None:
             evidence_commitment(bytes(length), DOCUMENT)
 
 
+def test_a_settlement_record_is_committed_to_under_a_prefix_of_its_own() -> None:
+    stored = VECTORS["settlement"]
+    assert (stored["salt"], stored["record"]) == (SALT.hex(), RECORD.decode())
+    by_hand = hashlib.sha256(b"tanpuhui/settlement/1\n" + SALT + RECORD).hexdigest()
+    assert settlement_commitment(SALT, RECORD) == stored["commitment"] == by_hand
+    assert settlement_commitment(SALT, RECORD) != evidence_commitment(SALT, RECORD)
+    with pytest.raises(ValueError, match="32 bytes, not 31"):
+        settlement_commitment(bytes(31), RECORD)
+
+
 def test_a_time_is_cut_to_its_second_and_told_in_utc() -> None:
     assert read_leaf(MADE["credit"]())["at"] == "2026-11-21T16:30:07Z"
     assert read_leaf(MADE["credit"]())["day"] == "2026-11-22"
@@ -154,6 +246,27 @@ def test_claims_are_sorted_and_named_once() -> None:
     assert leaf["claims"] == sorted(leaf["claims"])
     with pytest.raises(ValueError, match="once"):
         credit_leaf(CREDIT, "citizen", replace(FACTS, claims=FACTS.claims * 2), NONCE)
+
+
+def test_a_maturity_names_the_points_rule_of_the_points_that_mature() -> None:
+    for lines, points_rule in ((MATURITY.lines, None), (MATURITY.lines[:1], "22" * 32)):
+        with pytest.raises(ValueError, match="points rule where, and only where"):
+            maturity_leaf(replace(MATURITY, lines=lines), "citizen", replace(SETTLED, points_rule=points_rule), NONCE)
+
+
+def test_a_rule_is_approved_in_each_role_once_and_by_nobody_twice() -> None:
+    fields = read_leaf(MADE["rule"]())
+    assert [approval["role"] for approval in fields["approvals"]] == ["competent_authority", "technical_body"]
+    one, two = RULE.approvals
+    for approvals in ((), (one, one), (one, replace(two, role=one.role)), (one, replace(two, approver=one.approver))):
+        with pytest.raises(ValueError, match="another role and by another approver"):
+            rule_leaf(replace(RULE, approvals=approvals), AT, NONCE)
+
+
+def test_a_text_that_would_need_an_escape_makes_no_leaf() -> None:
+    for name in ("ausschuß", "局", 'a"b', "a\\b", "a\nb"):
+        with pytest.raises((ValueError, LeafInvalid)):
+            read_leaf(rule_leaf(replace(RULE, approvals=(replace(RULE.approvals[0], approver=name),)), AT, NONCE))
 
 
 def _accepts(leaf: bytes, kind: str, transfer: Transfer, participant_kind: str) -> dict[str, Any]:
@@ -192,6 +305,34 @@ def test_what_is_written_about_a_reversal_and_a_lapse_is_read_back(
     _accepts(lapse_leaf(lapse, kind, nonce), "lapse", lapse, kind)
 
 
+@given(transfers("maturity"), st.sampled_from(PARTICIPANT_KINDS), st.data(), nonces)
+def test_what_is_written_about_a_maturity_is_read_back(
+    maturity: Transfer, kind: str, data: st.DataObject, nonce: bytes
+) -> None:
+    facts = data.draw(maturity_facts(points=any(line.asset == "points" for line in maturity.lines)))
+    fields = _accepts(maturity_leaf(maturity, kind, facts, nonce), "maturity", maturity, kind)
+    assert fields["matures"] == str(maturity.matures)
+    for name in ("authority", "awaited", "facts", "points_rule", "signature", "source"):
+        assert fields[name] == getattr(facts, name)
+
+
+@given(rule_facts(), manifest_facts(), moments, nonces)
+def test_what_is_written_about_a_rule_and_a_manifest_is_read_back(
+    rule: RuleFacts, manifest: ManifestFacts, at: datetime, nonce: bytes
+) -> None:
+    for leaf, facts in ((rule_leaf(rule, at, nonce), rule), (manifest_leaf(manifest, at, nonce), manifest)):
+        fields = read_leaf(leaf)
+        assert rfc8785.dumps(fields) == leaf
+        assert datetime.fromisoformat(fields["at"]) == at.replace(microsecond=0)
+        assert fields["nonce"] == nonce.hex()
+        for name in fields.keys() - {"approvals", "at", "kind", "nonce", "v"}:
+            assert fields[name] == str(getattr(facts, name))
+    told = [[entry[name] for name in ("role", "approver", "key", "public_key", "signature", "signed_on")]
+            for entry in read_leaf(rule_leaf(rule, at, nonce))["approvals"]]  # fmt: skip
+    assert told == sorted([each.role, each.approver, each.key, each.public_key, each.signature, str(each.signed_on)]
+                          for each in rule.approvals)  # fmt: skip
+
+
 _UUIDS = [str(RIDER).upper(), "{" + str(RIDER) + "}", RIDER.hex, str(RIDER) + "\n", "", 7, None, [str(RIDER)]]
 _SORTED = [*_UUIDS, str(RIDER), "01936f5a-8c00-7abc-7def-0123456789ab"]
 _DIGESTS = ["11" * 31, "11" * 33, "AB" * 32, "0x" + "11" * 31, "", 11, "11" * 32 + "\n", ["11" * 32]]
@@ -221,18 +362,26 @@ _NAMES: list[Any] = ["", "nobody", "Citizen", None, 1, [], {}]
 # Values that each field refuses, beside a missing one.
 BAD: dict[str, list[Any]] = {
     "activity": _SORTED,
+    "approvals": [None, [], {}, "approved", [None], [[]], [{}]],
     "at": ["2026-11-21T16:30:07", "2026-11-21T16:30:07.5Z", "2026-11-21T24:00:00Z", "2026-11-21 16:30:07Z",
            "2026-11-21T16:30:07+00:00", "2026-11-21t16:30:07z", "2026-11-21T16:30:60Z", "", 0, None],
     "authority": _CODES,
+    "awaited": _CODES,
     "claims": [None, {}, _TAG, [None], [""], ["ab" * 32], ["0:" + "ab" * 32], ["1:" + "AB" * 32], [_TAG, _TAG],
                ["2:" + "ab" * 32, _TAG], ["123456:" + "ab" * 32]],
     "counter": _NUMBERS,
     "day": [*_DAYS, None],
     "decision": _DIGESTS,
+    "digest": [*_DIGESTS, None],
+    "document_kind": ["rule", "", "Methodology", None, 1],
+    "facts": _DIGESTS,
     "evidence": [*_DIGESTS, None],
     "grade": ["D", "a", "", "AB", None, 1, ["A"]],
+    "id": _CODES,
+    "key": [*_DIGESTS, None],
     "kind": ["transfer", "", "Credit", None, 1, ["credit"]],
     "lines": [[], None, {}, "line", [None], ["line"], [[]], [{}]],
+    "matures": _SORTED,
     "methodology": [*_DIGESTS, None],
     "nonce": ["00" * 15, "00" * 17, "AB" * 16, "", None, 0],
     "participant": _UUIDS,
@@ -240,12 +389,16 @@ BAD: dict[str, list[Any]] = {
     "points_rule": _DIGESTS,
     "programme": _CODES,
     "reason": _CODES,
+    "received": [*_DIGESTS, None],
     "region": _CODES,
     "replaces": [value for value in _SORTED if value is not None],
     "reverses": _SORTED,
+    "sequence": _NUMBERS,
     "signature": _DIGESTS,
     "source": ["", "rides", "1a:b", "urn:", "urn:a b", 'urn:"', "urn:\\", "urn:骑行", "urn:" + "x" * 501, None, 1],
+    "status": _CODES,
     "transfer": _SORTED,
+    "version": _NUMBERS,
     "v": ["2", "", 1, None, "01"],
     "amount": _NUMBERS,
     "asset": ["yuan", "", None, 1, ["points"], {}],
@@ -257,17 +410,24 @@ BAD: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+# One leaf of each kind, and the fields that it leaves null where others may not.
+KINDS_OF_LEAF = ("credit", "reversal", "lapse", "maturity", "rule", "manifest")
+MAY_BE_NULL = {("maturity", "source")}
+
+
 def _fields_of(leaf: str) -> list[tuple[str, int | None]]:
     fields = json.loads(leaf)
     own = [(name, None) for name in fields]
-    return own + [(name, number) for number, line in enumerate(fields["lines"]) for name in line]
+    return own + [(name, number) for number, line in enumerate(fields.get("lines", ())) for name in line]
 
 
-@pytest.mark.parametrize("name", ["credit", "reversal", "lapse"])
+@pytest.mark.parametrize("name", KINDS_OF_LEAF)
 def test_every_bad_value_of_every_field_is_refused_by_name(name: str) -> None:
     stored = VECTORS["leaves"][name]["leaf"]
     for field, number in _fields_of(stored):
         for bad in BAD[field]:
+            if bad is None and (name, field) in MAY_BE_NULL:
+                continue
             fields = json.loads(stored)
             (fields if number is None else fields["lines"][number])[field] = bad
             with pytest.raises(LeafInvalid) as refused:
@@ -277,7 +437,35 @@ def test_every_bad_value_of_every_field_is_refused_by_name(name: str) -> None:
                 assert expected in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["credit", "reversal", "lapse"])
+def test_every_bad_value_of_an_approval_is_refused() -> None:
+    stored = VECTORS["leaves"]["rule"]["leaf"]
+    bad_values: dict[str, list[Any]] = {
+        "approver": _CODES,
+        "key": ["", "a b", "a" * 129, ".a", 'a"', "键", None, 1],
+        "public_key": [*_DIGESTS, None],
+        "role": [*_CODES, "technical_body", "zzz"],  # twice; out of order
+        "signature": ["55" * 63, "55" * 65, "AB" * 64, "", None, 5, "55" * 32],
+        "signed_on": [*_DAYS, None],
+        "more": ["x"],
+    }
+    for field, values in bad_values.items():
+        for bad in values:
+            fields = json.loads(stored)
+            fields["approvals"][0][field] = bad
+            with pytest.raises(LeafInvalid, match=r"approvals cannot be|in ASCII"):
+                read_leaf(rfc8785.dumps(fields))
+        fields = json.loads(stored)
+        fields["approvals"][0].pop(field, None)
+        if field != "more":
+            with pytest.raises(LeafInvalid, match="approvals cannot be"):
+                read_leaf(rfc8785.dumps(fields))
+    fields = json.loads(stored)
+    fields["approvals"][1]["approver"] = fields["approvals"][0]["approver"]
+    with pytest.raises(LeafInvalid, match="approvals cannot be"):
+        read_leaf(rfc8785.dumps(fields))
+
+
+@pytest.mark.parametrize("name", KINDS_OF_LEAF)
 def test_no_field_is_optional_and_none_is_added(name: str) -> None:
     stored = VECTORS["leaves"][name]["leaf"]
     for field, number in _fields_of(stored):
@@ -285,7 +473,7 @@ def test_no_field_is_optional_and_none_is_added(name: str) -> None:
         del (fields if number is None else fields["lines"][number])[field]
         with pytest.raises(LeafInvalid):
             read_leaf(rfc8785.dumps(fields))
-    for place in (None, 0):
+    for place in (None, 0) if "lines" in json.loads(stored) else (None,):
         fields = json.loads(stored)
         (fields if place is None else fields["lines"][place])["more"] = None
         with pytest.raises(LeafInvalid, match=r"unknown fields \['more'\]"):
@@ -345,6 +533,29 @@ def test_a_leaf_fits_sixteen_bits_of_length() -> None:
     read_leaf(lapse_leaf(replace(LAPSE, lines=(line,) * most), "citizen", NONCE))
     with pytest.raises(LeafInvalid, match="65535"):
         read_leaf(lapse_leaf(replace(LAPSE, lines=(line,) * (most + 1)), "citizen", NONCE))
+
+
+def with_claims(number: int) -> CreditFacts:
+    """As long as its values can be: the widest key version, the longest source."""
+    claims = tuple(f"65535:{claim:064x}" for claim in range(number))
+    return replace(FACTS, source="urn:" + "x" * 500, claims=claims, signature="33" * 32, replaces=REVERSAL_ID)
+
+
+@pytest.mark.parametrize("claims", [367, 801])  # a leap year of a meter's days; as many as a document may ask for
+def test_as_many_claims_as_a_document_may_ask_for_fit_into_a_leaf(claims: int) -> None:
+    """One more is the event's own."""
+    widest = replace(CREDIT, lines=PENDING.lines * 2, counter=AMOUNT_MAX)
+    leaf = credit_leaf(widest, "social_organisation", with_claims(claims), NONCE)
+    assert len(read_leaf(leaf)["claims"]) == claims
+
+
+def test_a_credit_with_more_claims_than_fit_is_refused_before_it_is_queued() -> None:
+    one = len(credit_leaf(CREDIT, "citizen", with_claims(1), NONCE))
+    each = len(credit_leaf(CREDIT, "citizen", with_claims(2), NONCE)) - one
+    most = (LEAF_MAX_BYTES - one) // each + 1
+    read_leaf(credit_leaf(CREDIT, "citizen", with_claims(most), NONCE))
+    with pytest.raises(LeafInvalid, match=f"{most + 1} claims"):
+        credit_leaf(CREDIT, "citizen", with_claims(most + 1), NONCE)
 
 
 @given(st.sampled_from(sorted(MADE)), st.integers(0, 10_000), st.integers(0, 255))

@@ -1,6 +1,6 @@
 """The platform and the reference model live through the same stories and must tell the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from service.database import Connection
 from tests.conftest import Database, clone
+from tests.ledger.books_machine import Bookkeeping, Desk
 from tests.ledger.machine import MONTHS, Journey, World
 from tests.ledger.model import SHANGHAI, judged, offset_of
-from tests.running import Api, running_api
+from tests.running import Api, pooled, running_api
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,25 @@ def world(template: Database, worker_id: str, tmp_path_factory: pytest.TempPathF
         portal.call(stack.aclose)
 
 
-def _told(world: World, stories: int, steps: int) -> None:
+@pytest.fixture(scope="module")
+def desk(template: Database, worker_id: str) -> Iterator[Desk]:
+    """A database of its own for ledgers that are kept without the platform around them."""
+    database = clone(template, f"books_{worker_id}")
+    today = datetime.now(SHANGHAI)
+    stack = AsyncExitStack()
+
+    async def start() -> Connection:
+        pool = await stack.enter_async_context(pooled(database.app))
+        return await stack.enter_async_context(pool.acquire())
+
+    with start_blocking_portal("asyncio", {"use_uvloop": True}) as portal:
+        yield Desk(portal, database, portal.call(start), today.year * 12 + today.month)
+        portal.call(stack.aclose)
+
+
+def _told(machine: Callable[[], RuleBasedStateMachine], stories: int, steps: int) -> None:
     run_state_machine_as_test(
-        cast("type[Journey]", lambda: Journey(world)),  # anything that makes a machine will do
+        cast("type[RuleBasedStateMachine]", machine),  # anything that makes a machine will do
         settings=settings(
             max_examples=stories,
             stateful_step_count=steps,
@@ -53,12 +71,21 @@ def _told(world: World, stories: int, steps: int) -> None:
 
 
 def test_the_platform_and_the_model_tell_the_same(world: World) -> None:
-    _told(world, 30, 30)
+    _told(lambda: Journey(world), 30, 30)
 
 
 @pytest.mark.soak
 def test_the_platform_and_the_model_tell_the_same_at_length(world: World) -> None:
-    _told(world, 300, 60)
+    _told(lambda: Journey(world), 300, 60)
+
+
+def test_the_ledger_and_the_model_keep_the_same_books(desk: Desk) -> None:
+    _told(lambda: Bookkeeping(desk), 40, 20)
+
+
+@pytest.mark.soak
+def test_the_ledger_and_the_model_keep_the_same_books_at_length(desk: Desk) -> None:
+    _told(lambda: Bookkeeping(desk), 200, 60)
 
 
 def test_the_model_knows_the_published_example() -> None:

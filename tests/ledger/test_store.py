@@ -205,19 +205,28 @@ JOURNAL = (
     "ledger.transfer",
     "ledger.movement",
     "ledger.reversed",
+    "ledger.matured",
     "ledger.leaf",
     "service.event_key",
     "service.activity",
     "service.rule_document",
+    "service.approval",
+    "service.manifest",
+    "service.waiver",
 )
+_COLUMNS = {
+    "ledger.leaf": "log_index",
+    "service.event_key": "key_version",
+    "service.rule_document": "kind",
+    "service.approval": "role",
+    "service.manifest": "sequence",
+}
 PROJECTIONS = ("ledger.account", "ledger.bucket", "ledger.system_total", "ledger.log_head", "ledger.fold_head")
 LOG = ("ledger.leaf", "ledger.log_head", "ledger.fold_head", "ledger.system_total")
 
 
 def _changes(table: str) -> tuple[str, str, str]:
-    column = {"ledger.leaf": "log_index", "service.event_key": "key_version", "service.rule_document": "kind"}.get(
-        table, "participant_id"
-    )
+    column = _COLUMNS.get(table, "participant_id")
     return f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}", f"TRUNCATE {table}"
 
 
@@ -255,6 +264,8 @@ async def test_the_application_cannot_touch_the_log_or_rename_anybody(database: 
         "UPDATE ledger.account SET kind = 'firm'",
         "UPDATE ledger.account SET programme = 'other'",
         "UPDATE service.evidence SET document = ''",
+        "UPDATE service.manifest_text SET jws = ''",
+        "DELETE FROM service.manifest_text",
         "INSERT INTO ledger.leaf_queue (queue_id, leaf) OVERRIDING SYSTEM VALUE VALUES (1, 'x')",
         "CREATE TABLE ledger.mine (x int)",
         "DROP TABLE ledger.movement",
@@ -282,7 +293,9 @@ async def test_the_auditor_only_reads_and_sees_no_link(database: Database) -> No
     tables = [row[0] for row in rows]
     statements = [f"{verb} {table}" for table in tables for verb in ("DELETE FROM", "TRUNCATE")]
     statements += [f"INSERT INTO {table} DEFAULT VALUES" for table in tables]
-    statements += [f"SELECT * FROM {table}" for table in ("service.link", "service.consent", "service.event_key")]
+    # whose anything is
+    unseen = ("service.link", "service.consent", "service.organisation", "service.mandate", "service.waiver")
+    statements += [f"SELECT * FROM {table}" for table in unseen]
     await refused(database.auditor, *statements, error=asyncpg.InsufficientPrivilegeError)
     connection = await asyncpg.connect(database.auditor)
     for table in tables:
