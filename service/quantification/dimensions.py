@@ -121,5 +121,8 @@ def _factor(unit: pint.Unit, other: pint.Unit) -> str:
 
 
 def _text(unit: pint.Unit) -> str:
-    text = format(unit, "C").replace("*", "·")
-    return "1" if text == "dimensionless" else text
+    """`km·s/h`, `g/kWh/kWh`: each unit as often as it counts, in a form that parse_unit reads with * for the dot."""
+    items = _registry().Quantity(Fraction(1), unit).unit_items()
+    powers = {str(name): int(str(power)) for name, power in sorted(items)}  # whole, as * and / make no others
+    above = "·".join(name for name, power in powers.items() for _ in range(power))
+    return (above or "1") + "".join(f"/{name}" for name, power in powers.items() for _ in range(-power))

@@ -29,7 +29,7 @@ import yaml
 MAX_BYTES = 256 * 1024  # the longest published methodology, with its sources and examples, is a tenth of this
 MAX_DEPTH = 10  # document → factors → name → values → item → note → zh is 6
 
-_KEY = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_KEY = re.compile(r"[a-z][a-z0-9_-]{0,63}|[A-Z]")  # the one capital is a grade of evidence
 _NUMBER = re.compile(r"(?:-(?!0(?:\.0+)?$))?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -160,8 +160,16 @@ class Node:
             raise DocumentInvalid(named["to"].line, f"ends on {last}, before it starts on {first}")
         return Span(first, last)
 
+    def plain(self) -> object:
+        """The value without its lines: texts, lists and objects, as JSON would give them."""
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        if isinstance(self.value, dict):
+            return {name: item.plain() for name, item in self.value.items()}
+        return self.value
+
     def canonical(self) -> bytes:
-        return json.dumps(_plain(self), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(self.plain(), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
     def _kind(self) -> str:
         return {str: "single value", list: "list", dict: "mapping"}[type(self.value)]
@@ -271,11 +279,3 @@ def _scalar(event: yaml.ScalarEvent, line: int) -> str:
     if found:
         raise DocumentInvalid(line, f"the character U+{ord(found.group()):04X} cannot be printed; remove it")
     return value
-
-
-def _plain(node: Node) -> object:
-    if isinstance(node.value, list):
-        return [_plain(item) for item in node.value]
-    if isinstance(node.value, dict):
-        return {name: _plain(item) for name, item in node.value.items()}
-    return node.value

@@ -13,8 +13,9 @@ the decimal that was written, and an error names its column. There are no powers
 names beyond the declared ones: a condition's limit is a field of the document, with its unit and its reason beside it.
 
 **Arithmetic.** Sums, differences and products are exact; a quotient is rounded half-even to 50 significant digits.
-Inputs have at most 19 digits before the point and 30 after it (`exact_input`), and a formula that could need more than
-400 digits is refused when it is read, so nothing else is ever rounded. The thread's own decimal context is never used.
+Inputs have at most 19 digits before the point and 30 after it (`exact_input`), totals of readings 26 and 66, and a
+formula that could need more than 400 digits is refused when it is read, so nothing else is ever rounded. The thread's
+own decimal context is never used.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ QUOTIENT_DIGITS = 50
 INPUT_DIGITS = 18  # significant digits of a reported number: a double has 17
 INPUT_INTEGER_DIGITS = 19
 INPUT_DECIMALS = 30
+# A total of 3,000 readings of 12 digits on each side, filled from one second in a hundred years, or a sixtieth of it:
+# what readings.py can bring at most, being quotients of 50 digits.
+DERIVED_INTEGER_DIGITS = 26
+DERIVED_DECIMALS = 66
 
 _ERRORS = [InvalidOperation, DivisionByZero, Overflow]
 _EXACT = Context(prec=MAX_DIGITS + 100, rounding=ROUND_HALF_EVEN, traps=[*_ERRORS, Inexact])
@@ -137,12 +142,15 @@ def plain(value: Decimal) -> str:
     return f"{whole}.{decimals[:12]}…" if point and len(decimals) > 12 else text
 
 
-def parse_expression(source: str, known: Collection[str]) -> Expression:
-    """Check and compile a formula over the `known` names. Raises ExpressionInvalid with the column and what to do."""
+def parse_expression(source: str, known: Collection[str], derived: Collection[str] = ()) -> Expression:
+    """Check and compile a formula over the `known` names. Raises ExpressionInvalid with the column and what to do.
+
+    derived   those of the names whose values are quotients themselves and may have more digits than a reported number
+    """
     if len(source) > MAX_LENGTH:
         raise ExpressionInvalid(MAX_LENGTH, f"a formula has at most {MAX_LENGTH} characters, not {len(source)}")
     root = _Parser(_tokens(source), frozenset(known)).parse()
-    whole, decimals = _digits(root)
+    whole, decimals = _digits(root, derived)
     if whole + decimals > MAX_DIGITS:
         raise ExpressionInvalid(root.column, f"this could need {whole + decimals} digits, more than {MAX_DIGITS}")
     _refuse_division_by_a_constant_zero(root)
@@ -279,13 +287,15 @@ def _compile(term: Term) -> Evaluate:
     return lambda values: reduce(combine, [part(values) for part in parts])
 
 
-def _digits(term: Term) -> tuple[int, int]:
+def _digits(term: Term, derived: Collection[str]) -> tuple[int, int]:
     """How many digits before and after the point the exact value can have at most."""
     if isinstance(term, Number):
         return max(term.value.adjusted() + 1, 1), max(-int(term.value.as_tuple().exponent), 0)
+    if isinstance(term, Name) and term.name in derived:
+        return DERIVED_INTEGER_DIGITS, DERIVED_DECIMALS
     if isinstance(term, Name):
         return INPUT_INTEGER_DIGITS, INPUT_DECIMALS
-    sizes = [_digits(operand) for operand in term.operands]
+    sizes = [_digits(operand, derived) for operand in term.operands]
     whole, decimals = max(size[0] for size in sizes), max(size[1] for size in sizes)
     if term.symbol == "*":
         return sum(size[0] for size in sizes), sum(size[1] for size in sizes)

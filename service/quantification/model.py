@@ -1,4 +1,4 @@
-"""What a methodology is, once its document was read and checked. Values only; reading is in methodology.py."""
+"""What a methodology is, once its document was read and checked. Values only; reading is in parsing.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from decimal import Decimal
 
 from service.quantification.document import Bilingual, Span
 from service.quantification.expression import Expression, Term, plain
+from service.quantification.readings import DAY_S, Readings
 
 STATUSES = ("official", "group_standard", "platform_table", "demonstration")
 TRIGGERS = ("trip", "boarding", "day", "period")
 CREDIT_CLASSES = ("behaviour", "scenario", "project")
 CONFIDENCES = ("confirmed", "single", "inferred")
+# The kinds of a participant, as the ledger names them; a test holds the two lists together.
+PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
+# What a report may name besides its figures, in the order in which a claim's names are joined.
+REFERENCES = ("operator", "order", "payment", "vehicle", "meter", "installation", "address", "site")
+REGISTERS = ("coverage", "elsewhere")
+PERIOD_UNITS = ("day", "month", "year")
+# What evidence of each grade may earn. match: pending until an operator's record with the same claims comes. grams:
+# self-declared evidence never earns points.
+GRADES: Mapping[str, tuple[str, ...]] = {"A": ("credit",), "B": ("credit", "match"), "C": ("grams",)}
 COMPARISONS: dict[str, Callable[[Decimal, Decimal], bool]] = {
     "at_least": operator.ge,
     "at_most": operator.le,
@@ -87,11 +97,21 @@ class FactorValue:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownFigure:
+    """A span of days for which no figure was found; `source` is where it would stand."""
+
+    span: Span
+    source: Source | None
+    note: Bilingual | None
+
+
+@dataclass(frozen=True, slots=True)
 class Factor:
     name: str
     unit: str
     meaning: Bilingual
     values: tuple[FactorValue, ...]
+    unknown: tuple[UnknownFigure, ...] = ()
 
     def on(self, day: date) -> FactorValue | None:
         for value in self.values:
@@ -125,12 +145,118 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """What a period methodology counts: whole calendar units of Asia/Shanghai, at most so many in one report."""
+
+    unit: str
+    at_most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Hours of every day, such as peak and valley; `begins_s` and `ends_s` are seconds after midnight, below 86,400."""
+
+    name: str
+    meaning: Bilingual
+    begins_s: int
+    ends_s: int
+
+    @property
+    def seconds(self) -> int:
+        """Its length in one day; one that ends where it begins is the whole day."""
+        return (self.ends_s - self.begins_s) % DAY_S or DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRule:
+    """One series of meter readings, and what is done where it has gaps: pro_rata, as_zero or refuse.
+
+    coverage_at_least   the smallest share that has to be measured, of the period and of each window in it, 0 to 1
+    longest_gap_h       no gap may be longer, in hours
+    """
+
+    name: str
+    unit: str
+    meaning: Bilingual
+    coverage_at_least: Decimal
+    longest_gap_h: Decimal
+    gaps: str
+    windows: Mapping[str, Window]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRule:
+    """What the readings `of` are compared with: the participant's own, of another time.
+
+    origin    earlier_year: the same calendar units a year before; preceding: the mean of the `periods` units before
+    """
+
+    name: str
+    of: str
+    origin: str
+    periods: int
+    meaning: Bilingual
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRule:
+    """What makes the thing behind an activity unique, across all sources and participants.
+
+    of          names of references, in the order of REFERENCES
+    over_time   False: one activity holds it for ever; True: no two activities hold it at the same time
+    use         with over_time: activities of this use may overlap at the thing, those of another use may not
+    optional    a report may come without it
+    """
+
+    of: tuple[str, ...]
+    over_time: bool
+    use: str | None
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How much a participant may earn by one methodology in one Asia/Shanghai day, month or year.
+
+    of         actions, grams or points
+    at_most    whole actions or points; for grams, whole milligrams
+    beyond     clip: the item that crosses it earns what is left; refuse: it earns nothing
+    restored   whether taking a credit back gives its share of the cap back
+    """
+
+    id: str
+    per: str
+    of: str
+    at_most: int
+    beyond: str
+    restored: bool
+    because: Bilingual
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is only known later: credits stay pending until these facts are there, and mature or are withdrawn by them.
+
+    due_days   after so many days from the activity's day a settlement is overdue; nothing happens by itself
+    """
+
+    facts: Mapping[str, Input]
+    conditions: tuple[Condition, ...]
+    due_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActivityData:
-    """What was measured. Times are aware; inputs are in the units the methodology declares, exact decimals."""
+    """What was measured. Times are aware; inputs are in the units the methodology declares, exact decimals.
+
+    readings, baseline   meter readings by the names the methodology declares
+    """
 
     started_at: datetime
     ended_at: datetime
     inputs: Mapping[str, Decimal]
+    readings: Mapping[str, Readings] = field(default_factory=dict)
+    baseline: Mapping[str, Readings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +268,19 @@ class Example:
     expected_mg: int
 
 
+def default_grades() -> Mapping[str, str]:
+    """What evidence earns where a document says nothing of it: the first each grade may."""
+    return {grade: outcomes[0] for grade, outcomes in GRADES.items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Methodology:
-    """One version of a methodology 方法学, pinned by the digest of its canonical document bytes."""
+    """One version of a methodology 方法学, pinned by the digest of its canonical document bytes.
+
+    reduction     None only where `missing` says what is not known: such a document is shown, and never computed with
+    exclusive     of the activities of one group a person does one at a time
+    settlement    when there is one, credits are pending until it
+    """
 
     id: str
     version: int
@@ -161,11 +297,41 @@ class Methodology:
     inputs: Mapping[str, Input]
     factors: Mapping[str, Factor]
     conditions: tuple[Condition, ...]
-    reduction: Formula
+    reduction: Formula | None
     sources: tuple[Source, ...]
     examples: tuple[Example, ...]
     document: bytes = field(repr=False)
     digest: str
+    formula_confidence: str = "single"
+    missing: tuple[Bilingual, ...] = ()
+    participants: frozenset[str] = frozenset(PARTICIPANT_KINDS)
+    grades: Mapping[str, str] = field(default_factory=default_grades)
+    period: Period | None = None
+    exclusive: str | None = None
+    claims: tuple[ClaimRule, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    readings: Mapping[str, ReadingRule] = field(default_factory=dict)
+    baseline: Mapping[str, BaselineRule] = field(default_factory=dict)
+    settlement: Settlement | None = None
+    registers: frozenset[str] = frozenset({"coverage"})
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the document itself can never credit, whatever a deployment allows; empty when nothing stands against it.
+
+        methodology-incomplete, missing-figure, low-quality-figure; inferred-formula and inferred-figure count against
+        every status but demonstration.
+        """
+        values = [value for factor in self.factors.values() for value in factor.values]
+        binding = self.status != "demonstration"
+        found = {
+            "methodology-incomplete": bool(self.missing),
+            "missing-figure": any(factor.unknown for factor in self.factors.values()),
+            "low-quality-figure": any(value.quality == "low" for value in values),
+            "inferred-formula": binding and self.formula_confidence == "inferred",
+            "inferred-figure": binding and any(value.confidence == "inferred" for value in values),
+        }
+        return tuple(code for code, applies in found.items() if applies)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Methodology) and self.document == other.document

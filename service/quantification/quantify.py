@@ -1,32 +1,37 @@
 """Apply one methodology version to one activity, and say how: no clock, no I/O, exact decimals.
 
-The order of checks is fixed: times, inputs (unknown, missing, then improper or out of range; by name), factors, the
-conditions in the order of the document, the reduction. The first that fails is the refusal; refusals.py draws the tree.
+The order of checks is fixed: times, inputs (unknown, missing, then improper or out of range; by name), the days a
+report is of and its readings where the methodology counts days, factors, the conditions in the order of the document,
+the reduction. The first that fails is the refusal; refusals.py draws the tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from decimal import Context, Decimal, Inexact
 
 from ledger.units import CO2e
 from service.quantification.document import Bilingual
 from service.quantification.expression import exact_input, plain
+from service.quantification.measuring import Measurement, measure
 from service.quantification.model import (
     CONVERSIONS,
     ActivityData,
     Condition,
     FactorValue,
     Formula,
+    Input,
     Methodology,
 )
+from service.quantification.periods import SHANGHAI, activity_day
 from service.quantification.refusals import (
     ConditionNotMet,
     EndsBeforeStart,
     ImproperNumber,
     InputOutOfRange,
+    MethodologyIncomplete,
     MissingFactor,
     MissingInput,
     NoMethodologyInForce,
@@ -59,15 +64,14 @@ __all__ = [
     "Reduction",
     "UnknownInput",
     "activity_day",
+    "admitted",
     "explain",
+    "explain_conditions",
     "quantify",
 ]
 
-# Asia/Shanghai has been UTC+8 without summer time since 15 September 1991; documents start in 1992 at the earliest. A
-# fixed offset needs no time zone database, so every machine that replays finds the same day.
-SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
-
 _MICROSECONDS = Context(prec=20, traps=[Inexact])  # ten thousand years are 3.2e17 microseconds
+_COUNTING = ("day", "period")
 _CONSTANTS = {name: value for name, (_, value) in CONVERSIONS.items()}
 
 
@@ -110,7 +114,10 @@ class ConditionShown:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a reduction came about. `co2e` is the same as quantify's; `steps` ends in the rounding down to milligrams."""
+    """How a reduction came about. `co2e` is the same as quantify's.
+
+    steps   one line for each operation, from the sums of readings to the rounding down to milligrams
+    """
 
     co2e: CO2e
     grams: Decimal
@@ -122,19 +129,7 @@ class Explanation:
     conditions: tuple[ConditionShown, ...]
     formula: str
     steps: tuple[str, ...]
-
-
-def activity_day(started_at: datetime) -> date:
-    """The Asia/Shanghai day on which the activity began; that day decides on rules and factors.
-
-    Raises ValueError for a time without an offset, OutsideCalendar for one that falls on no day of the years 1 to 9999.
-    """
-    if started_at.utcoffset() is None:
-        raise ValueError("a time needs its offset from UTC")
-    try:
-        return started_at.astimezone(SHANGHAI).date()
-    except OverflowError as error:
-        raise OutsideCalendar(started_at.isoformat()) from error
+    measurement: Measurement | None = None  # what the readings come to, where the methodology counts days
 
 
 def quantify(methodology: Methodology, activity: ActivityData) -> Reduction:
@@ -144,28 +139,38 @@ def quantify(methodology: Methodology, activity: ActivityData) -> Reduction:
     returns    whole mgCO2e, rounded down once, with the day and its year as vintage
 
     Raises NotCredited (see refusals.py), NoMethodologyInForce when the methodology is not in force on the day,
-    ValueError for a time without an offset, TypeError for an input that is no Decimal.
+    MethodologyIncomplete when its document says what is not known, ValueError for a time without an offset, TypeError
+    for an input that is no Decimal.
     """
     day = activity_day(activity.started_at)
+    formula = methodology.reduction
+    if formula is None or methodology.missing:
+        raise MethodologyIncomplete(methodology.id)
     values = _quantities(methodology, activity, day)
-    for condition in methodology.conditions:
-        value = _evaluate(condition.formula, values, condition.id)
-        if not condition.holds(value):
-            raise _not_met(condition, value)
-    return Reduction(_floor(_evaluate(methodology.reduction, values, "reduction")), methodology, day, day.year)
+    where = ""
+    try:
+        for condition in methodology.conditions:
+            where = condition.id
+            value = condition.formula.expression.evaluate(values)
+            if not condition.holds(value):
+                raise _not_met(condition, value)
+        where = "reduction"
+        grams = formula.expression.evaluate(values)
+    except ArithmeticError as error:
+        raise NotComputable(where) from error
+    return Reduction(_floor(grams), methodology, day, day.year)
 
 
 def explain(methodology: Methodology, activity: ActivityData) -> Explanation:
     """The same computation, slower, with every figure, source and step. Raises what quantify raises."""
     day = activity_day(activity.started_at)
+    formula = methodology.reduction
+    if formula is None or methodology.missing:
+        raise MethodologyIncomplete(methodology.id)
     values = _quantities(methodology, activity, day)
-    conditions = []
-    for condition in methodology.conditions:
-        value, steps = _trace(condition.formula, values, condition.id)
-        if not condition.holds(value):
-            raise _not_met(condition, value)
-        conditions.append(ConditionShown(condition, value, steps))
-    grams, steps = _trace(methodology.reduction, values, "reduction")
+    conditions = explain_conditions(methodology.conditions, values)
+    measurement = measure(methodology, activity) if methodology.trigger in _COUNTING else None
+    grams, steps = _trace(formula, values, "reduction")
     co2e = _floor(grams)
     return Explanation(
         co2e=co2e,
@@ -181,21 +186,32 @@ def explain(methodology: Methodology, activity: ActivityData) -> Explanation:
             for name, factor in methodology.factors.items()
             if (used := factor.on(day)) is not None
         ),
-        conditions=tuple(conditions),
-        formula=methodology.reduction.expression.source,
-        steps=(*steps, f"⌊{plain(grams)} g⌋ = {co2e.mg} mg"),
+        conditions=conditions,
+        formula=formula.expression.source,
+        steps=(*(measurement.steps if measurement else ()), *steps, f"⌊{plain(grams)} g⌋ = {co2e.mg} mg"),
+        measurement=measurement,
     )
 
 
-def _quantities(methodology: Methodology, activity: ActivityData, day: date) -> dict[str, Decimal]:
-    """Every name a formula may use, checked, with its value on the day."""
-    if day not in methodology.in_force:
-        raise NoMethodologyInForce(methodology.scenario.id, day.isoformat(), (str(methodology.in_force),))
-    values = dict(_CONSTANTS)
-    values["duration_s"] = _duration_s(activity.started_at, activity.ended_at)
-    reported, declared = activity.inputs, methodology.inputs
+def explain_conditions(conditions: Sequence[Condition], values: Mapping[str, Decimal]) -> tuple[ConditionShown, ...]:
+    """Each condition with its value and arithmetic. Raises ConditionNotMet for the first that does not hold."""
+    found = []
+    for condition in conditions:
+        value, steps = _trace(condition.formula, values, condition.id)
+        if not condition.holds(value):
+            raise _not_met(condition, value)
+        found.append(ConditionShown(condition, value, steps))
+    return tuple(found)
+
+
+def admitted(reported: Mapping[str, Decimal], declared: Mapping[str, Input]) -> dict[str, Decimal]:
+    """What was reported, exact and within its range.
+
+    Raises UnknownInput, MissingInput, ImproperNumber, InputOutOfRange; TypeError for what is no Decimal.
+    """
+    values: dict[str, Decimal] = {}
     if reported.keys() != declared.keys():
-        _refuse_names(reported, methodology)
+        _refuse_names(reported, declared)
     for name, expected in declared.items():
         value = reported[name]
         if type(value) is not Decimal:
@@ -206,6 +222,19 @@ def _quantities(methodology: Methodology, activity: ActivityData, day: date) -> 
         if not expected.admits(number):
             raise InputOutOfRange(name, plain(number), expected.unit, expected.limits)
         values[name] = number
+    return values
+
+
+def _quantities(methodology: Methodology, activity: ActivityData, day: date) -> dict[str, Decimal]:
+    """Every name a formula may use, checked, with its value on the day."""
+    if day not in methodology.in_force:
+        raise NoMethodologyInForce(methodology.scenario.id, day.isoformat(), (str(methodology.in_force),))
+    duration_s = _duration_s(activity.started_at, activity.ended_at)
+    values = admitted(activity.inputs, methodology.inputs)
+    values.update(_CONSTANTS)
+    values["duration_s"] = duration_s
+    if methodology.trigger in _COUNTING or activity.readings or activity.baseline:  # which a trip has not: refused
+        values.update(measure(methodology, activity).quantities)
     for name, factor in methodology.factors.items():
         used = factor.on(day)
         if used is None:
@@ -214,14 +243,14 @@ def _quantities(methodology: Methodology, activity: ActivityData, day: date) -> 
     return values
 
 
-def _refuse_names(reported: Mapping[str, Decimal], methodology: Methodology) -> None:
-    known = tuple(methodology.inputs)
+def _refuse_names(reported: Mapping[str, Decimal], declared: Mapping[str, Input]) -> None:
+    known = tuple(declared)
     for name in sorted(reported):
-        if name not in methodology.inputs:
+        if name not in declared:
             raise UnknownInput(shown(name), known)
     for name in known:
         if name not in reported:
-            raise MissingInput(name, methodology.inputs[name].unit)
+            raise MissingInput(name, declared[name].unit)
 
 
 def _duration_s(started_at: datetime, ended_at: datetime) -> Decimal:
@@ -238,13 +267,6 @@ def _duration_s(started_at: datetime, ended_at: datetime) -> Decimal:
     if not elapsed.microseconds:
         return seconds
     return _MICROSECONDS.add(seconds, _MICROSECONDS.scaleb(Decimal(elapsed.microseconds), -6))
-
-
-def _evaluate(formula: Formula, values: Mapping[str, Decimal], where: str) -> Decimal:
-    try:
-        return formula.expression.evaluate(values)
-    except ArithmeticError as error:
-        raise NotComputable(where) from error
 
 
 def _floor(grams: Decimal) -> CO2e:

@@ -4,14 +4,23 @@
     ├── NotRuled                  no rule says anything yet: nothing is stored, the report may be sent again
     │   ├── UnknownScenario
     │   ├── NoMethodologyInForce
+    │   ├── MethodologyIncomplete the document itself says what is not known
     │   └── NoPointsRuleInForce
     └── NotCredited               the report or the activity is at fault; activities/intake.py says which are final
         ├── OutsideCalendar       the times belong to no day
         ├── EndsBeforeStart
+        ├── NotOneDay             of a methodology that counts days
+        ├── NotWholePeriod        of one that counts periods: whole calendar units
+        ├── PeriodTooLong
         ├── UnknownInput
         ├── MissingInput
         ├── ImproperNumber        NaN, infinite, minus zero or too many digits
         ├── InputOutOfRange
+        ├── UnknownReading
+        ├── MissingReading
+        ├── MissingBaseline
+        ├── ReadingsNotValid      crossing an edge of the period or of a window, or not in one of the forms
+        ├── ReadingsIncomplete    gaps beyond what the methodology allows
         ├── MissingFactor         no value in force on the day
         ├── ConditionNotMet       the condition, the value and the limit
         ├── NotComputable         a division by zero
@@ -91,6 +100,15 @@ class NoPointsRuleInForce(NotRuled):
 
 
 @dataclass(eq=False)
+class MethodologyIncomplete(NotRuled):
+    slug: ClassVar[str] = "methodology-incomplete"
+    methodology: str
+
+    def __str__(self) -> str:
+        return f"the methodology {self.methodology} says itself that parts of it are not known; nothing is computed"
+
+
+@dataclass(eq=False)
 class OutsideCalendar(NotCredited):
     slug: ClassVar[str] = "outside-calendar"
     started_at: str
@@ -107,6 +125,111 @@ class EndsBeforeStart(NotCredited):
 
     def __str__(self) -> str:
         return f"the activity ends at {self.ended_at}, before it starts at {self.started_at}"
+
+
+@dataclass(eq=False)
+class NotOneDay(NotCredited):
+    slug: ClassVar[str] = "not-one-day"
+    started_at: str
+    ended_at: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.started_at} to {self.ended_at} is not one Asia/Shanghai day; "
+            "report it from midnight to the following midnight"
+        )
+
+
+@dataclass(eq=False)
+class NotWholePeriod(NotCredited):
+    slug: ClassVar[str] = "not-whole-period"
+    started_at: str
+    ended_at: str
+    unit_zh: str
+    unit_en: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.started_at} to {self.ended_at} is not whole calendar {self.unit_en}s of Asia/Shanghai; report it "
+            "from the first midnight to the midnight after the last day"
+        )
+
+
+@dataclass(eq=False)
+class PeriodTooLong(NotCredited):
+    slug: ClassVar[str] = "period-too-long"
+    units: str
+    at_most: str
+    unit_zh: str
+    unit_en: str
+
+    def __str__(self) -> str:
+        return f"the period has {self.units} {self.unit_en}s, at most {self.at_most} may be reported together"
+
+
+@dataclass(eq=False)
+class UnknownReading(NotCredited):
+    slug: ClassVar[str] = "unknown-reading"
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"the methodology has no readings or baseline {self.name!r}; it has {', '.join(self.known) or 'none'}"
+
+
+@dataclass(eq=False)
+class MissingReading(NotCredited):
+    slug: ClassVar[str] = "missing-reading"
+    about: ClassVar[str] = "name"
+    name: str
+
+    def __str__(self) -> str:
+        return f"the readings {self.name} are missing; the methodology needs them"
+
+
+@dataclass(eq=False)
+class MissingBaseline(NotCredited):
+    """`first` and `last` are the days, both included, of which the baseline has to be reported."""
+
+    slug: ClassVar[str] = "missing-baseline"
+    about: ClassVar[str] = "name"
+    name: str
+    first: str
+    last: str
+
+    def __str__(self) -> str:
+        return f"the baseline {self.name} is missing: readings from {self.first} to the end of {self.last} are needed"
+
+
+@dataclass(eq=False)
+class ReadingsNotValid(NotCredited):
+    slug: ClassVar[str] = "readings-invalid"
+    about: ClassVar[str] = "name"
+    name: str
+    why_zh: str
+    why_en: str
+
+    def __str__(self) -> str:
+        return f"the readings {self.name} cannot be taken: {self.why_en}"
+
+
+@dataclass(eq=False)
+class ReadingsIncomplete(NotCredited):
+    """`covered` (in the window that has least) and `longest_gap` are what came, rounded against the report."""
+
+    slug: ClassVar[str] = "readings-incomplete"
+    about: ClassVar[str] = "name"
+    name: str
+    covered: str
+    longest_gap: str
+    coverage_at_least: str
+    longest_gap_h: str
+
+    def __str__(self) -> str:
+        return (
+            f"the readings {self.name} cover {self.covered} with a gap of up to {self.longest_gap}; a share of "
+            f"{self.coverage_at_least} in every window, and no gap over {self.longest_gap_h} h, are needed"
+        )
 
 
 @dataclass(eq=False)

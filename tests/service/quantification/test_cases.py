@@ -10,6 +10,7 @@ import pytest
 from service.quantification.methodology import load_catalogue
 from service.quantification.points import load_points_rules, points_for
 from service.quantification.quantify import ActivityData, quantify
+from service.quantification.readings import parse_readings
 from service.quantification.refusals import Refusal
 
 CASES = [
@@ -26,8 +27,11 @@ def test_case(sheet: dict[str, Any], case: dict[str, Any]) -> None:
         one for one in load_catalogue().all() if (one.id, one.version) == (sheet["methodology"], sheet["version"])
     ]
     [rule] = [one for one in load_points_rules().all() if one.id == sheet["points_rule"]]
-    inputs = {name: Decimal(value) for name, value in case["inputs"].items()}
-    activity = ActivityData(case["started_at"], case["ended_at"], inputs)
+    inputs = {name: Decimal(value) for name, value in case.get("inputs", {}).items()}
+    series = (
+        {name: parse_readings(one) for name, one in case.get(what, {}).items()} for what in ("readings", "baseline")
+    )
+    activity = ActivityData(case["started_at"], case["ended_at"], inputs, *series)
     if "refused" in case:
         with pytest.raises(Refusal) as caught:
             quantify(methodology, activity)

@@ -15,6 +15,7 @@ from service.quantification.points import (
     NoPointsRuleInForce,
     PointsRuleInvalid,
     UnknownPointsRule,
+    campaign_points,
     expires_on,
     load_points_rules,
     parse_points_rule,
@@ -115,3 +116,104 @@ def test_a_faulty_rule_is_refused_on_the_line_of_the_fault(old: str, new: str, r
     with pytest.raises(PointsRuleInvalid, match=reason) as caught:
         parse_points_rule(document.encode())
     assert caught.value.line == document[: document.index(new)].count("\n") + new.count("\n") + 1
+
+
+CAMPAIGNS = """
+programmes: [shanghai, jiading]
+campaigns:
+  - id: spring
+    title: {zh: 春季骑行, en: Spring rides}
+    scenarios: [shared-ebike]
+    from: 2026-03-01
+    to: 2026-05-31
+    multiplier: "1.5"
+    budget_points: "1000000"
+    because: {zh: 鼓励骑行, en: to encourage riding}
+  - id: waterfront
+    title: {zh: 浦东双倍, en: Double in Pudong}
+    scenarios: [shared-ebike, test-metro]
+    regions: [310115]
+    from: 2026-05-01
+    to: 2029-12-31
+    multiplier: "2"
+    budget_points: "500"
+    because: {zh: 区级预算, en: the district pays}
+"""
+CAMPAIGN_RULE = parse_points_rule((TEXT.replace("id: demo-points", "id: city-points") + CAMPAIGNS).encode())
+
+
+@pytest.mark.parametrize(
+    ("points", "scenario", "region", "day", "found"),
+    [
+        (101, "shared-ebike", "310101", date(2026, 3, 1), ("spring", 50)),
+        (101, "shared-ebike", "310115", date(2026, 5, 31), ("waterfront", 101)),
+        (101, "shared-ebike", "310115", date(2026, 4, 30), ("spring", 50)),
+        (101, "test-metro", "310115", date(2029, 1, 1), ("waterfront", 101)),
+        (101, "test-metro", "310101", date(2026, 5, 31), None),
+        (101, "shared-ebike", "310101", date(2026, 2, 28), None),
+        (101, "shared-ebike", "310101", date(2026, 6, 1), None),
+        (1, "shared-ebike", "310101", date(2026, 3, 1), None),
+        (0, "shared-ebike", "310115", date(2026, 5, 1), None),
+    ],
+)
+def test_the_best_campaign_alone_adds_to_the_points(
+    points: int, scenario: str, region: str, day: date, found: tuple[str, int] | None
+) -> None:
+    extra = campaign_points(CAMPAIGN_RULE, Points(points), scenario, region, day)
+    assert extra == (found and (found[0], Points(found[1])))
+
+
+@given(st.integers(min_value=0, max_value=10**15), st.decimals(min_value="1.000001", max_value=100, places=6))
+def test_what_a_campaign_adds_is_exact_and_rounded_down_once(points: int, multiplier: Decimal) -> None:
+    document = TEXT + CAMPAIGNS.replace('multiplier: "2"', f"multiplier: {multiplier}").replace('"1.5"', '"1.0000001"')
+    rule = parse_points_rule(document.encode())
+    extra = campaign_points(rule, Points(points), "test-metro", "310115", date(2026, 5, 1))
+    assert (extra[1].n if extra else 0) == floor(points * (Fraction(multiplier) - 1))
+
+
+def test_a_rule_for_a_programme_goes_before_a_rule_for_any() -> None:
+    catalogue = points_catalogue_of([RULE, CAMPAIGN_RULE])
+    for programme, found in (("shanghai", CAMPAIGN_RULE), ("jiading", CAMPAIGN_RULE), ("demo", RULE), (None, RULE)):
+        assert catalogue.in_force(date(2026, 1, 1), programme) == found
+    with pytest.raises(NoPointsRuleInForce):
+        points_catalogue_of([CAMPAIGN_RULE]).in_force(date(2026, 1, 1), "demo")
+    rival = parse_points_rule((TEXT.replace("demo-points", "rival") + CAMPAIGNS).encode())
+    with pytest.raises(PointsRuleInvalid, match="in force on the same days"):
+        points_catalogue_of([CAMPAIGN_RULE, rival])
+    elsewhere = (TEXT.replace("demo-points", "rival") + CAMPAIGNS).replace("[shanghai, jiading]", "[nanjing]")
+    assert (
+        points_catalogue_of([CAMPAIGN_RULE, parse_points_rule(elsewhere.encode())])
+        .in_force(date(2026, 1, 1), "nanjing")
+        .digest
+        != CAMPAIGN_RULE.digest
+    )
+
+
+def test_the_canonical_form_of_a_rule_with_campaigns_reads_back_to_itself() -> None:
+    again = parse_points_rule(CAMPAIGN_RULE.document)
+    assert (again.document, again.campaigns, again.programmes) == (
+        CAMPAIGN_RULE.document,
+        CAMPAIGN_RULE.campaigns,
+        CAMPAIGN_RULE.programmes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('multiplier: "2"', 'multiplier: "1"', "a multiplier above 1"),
+        ('multiplier: "2"', 'multiplier: "100.1"', "at most 100"),
+        ("regions: [310115]", "regions: [pudong]", "a region such as 310115"),
+        ("regions: [310115]", "regions: []", "at least one item"),
+        ("id: waterfront", "id: spring", "stands here twice"),
+        ('budget_points: "500"', 'budget_points: "0"', "a whole number from 1"),
+        ("    to: 2029-12-31", "    to: 2026-04-30", "before it starts"),
+        ("    to: 2029-12-31\n", "", "'to' is missing"),
+        ("programmes: [shanghai, jiading]", "programmes: Shanghai", "expected a list"),
+    ],
+)
+def test_a_faulty_campaign_is_refused_on_a_line(old: str, new: str, reason: str) -> None:
+    assert old in CAMPAIGNS
+    with pytest.raises(PointsRuleInvalid, match=reason) as caught:
+        parse_points_rule((TEXT + CAMPAIGNS.replace(old, new)).encode())
+    assert caught.value.line > TEXT.count("\n")
