@@ -1,7 +1,8 @@
 """`create_app(settings)`: the only place where the parts of an API process are put together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,12 +19,30 @@ from api.observability import ObservabilityMiddleware, configure_logging, render
 from api.platform import Platform
 from api.problems import Problem, install_problem_handlers
 from api.rate_limit import build_rate_limiter
-from api.v1 import activities, health, methodologies, participants, points, problem_pages, sources
+from api.v1 import (
+    activities,
+    health,
+    manifests,
+    methodologies,
+    participants,
+    points,
+    problem_pages,
+    quantify,
+    registers,
+    retractions,
+    settlements,
+    source_keys,
+    sources,
+    waivers,
+)
 from ledger.errors import TransferNotFound
 from service.activities.rules import load_rulebook
+from service.approvals import Approvals, keep_fresh
 from service.clock import Fresh, system_clock
 from service.database import LOST, open_pool, require_schema
 from service.keyring import load_keyring
+from service.keyring_check import adopt_keyring
+from service.manifests import DayNotClosable, ManifestConflict, ManifestOutOfSequence, SourceKeyConflict
 from service.migrations import expected_version
 from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound, ProgrammeMismatch
 from service.poster import DatabaseAway, Poster, QueueFull
@@ -45,6 +64,10 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     ParticipantNotFound: lambda _: Problem("participant-not-found"),
     ProgrammeMismatch: lambda _: Problem("programme-mismatch"),
     ParticipantConflict: lambda _: Problem("participant-conflict"),
+    SourceKeyConflict: lambda _: Problem("source-key-conflict"),
+    DayNotClosable: manifests.not_closable,
+    ManifestConflict: lambda conflict: Problem("manifest-conflict", digest=conflict.digest),
+    ManifestOutOfSequence: lambda error: Problem("manifest-out-of-sequence", expected=error.expected),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
     # Reads do not wait for a lost database: whoever reads may simply ask again.
@@ -72,7 +95,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    modules = (points, participants, sources, methodologies, problem_pages, health)
+    modules = (
+        points,
+        retractions,
+        settlements,
+        participants,
+        sources,
+        source_keys,
+        registers,
+        waivers,
+        manifests,
+        methodologies,
+        quantify,
+        problem_pages,
+        health,
+    )
     for router in (
         activities.router,
         points.busy,
@@ -97,6 +134,7 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             "TANPUHUI_DATABASE_URL is not set: start the platform with `tanpuhui serve`, "
             "or name a PostgreSQL of your own"
         )
+    keyring = load_keyring(settings.keyring_file)
     async with AsyncExitStack() as stack:
         lanes = settings.poster_lanes
         pool = await stack.enter_async_context(
@@ -104,7 +142,17 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
         )
         async with pool.acquire() as connection:
             await require_schema(connection, expected_version())
-            rules = await load_rulebook(connection, settings.allowed_statuses)
+            await adopt_keyring(connection, keyring)
+            approvals = Approvals(settings.approvers_file, settings.programme)
+            await approvals.refresh(connection)
+            rules = await load_rulebook(
+                connection,
+                settings.allowed_statuses,
+                rules_dir=settings.rules_dir,
+                approvals=approvals,
+                require_approvals=settings.require_approvals,
+            )
+        stack.push_async_callback(_cancelled, asyncio.create_task(keep_fresh(pool, approvals), name="approvals"))
         fresh = Fresh(system_clock(settings.clock_offset))
         limiter = build_rate_limiter(settings)
         await limiter.start()
@@ -120,12 +168,18 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             pool=pool,
             poster=poster,
             rules=rules,
-            keyring=load_keyring(settings.keyring_file),
+            keyring=keyring,
             fresh=fresh,
             authenticator=authenticator,
             limiter=limiter,
             balances=BalanceReader(pool, fresh.clock),
         )
+
+
+async def _cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _docs(_: Request) -> Response:

@@ -15,26 +15,30 @@ from uuid import UUID
 
 import asyncpg
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
-from api.auth import DevelopmentIssuer, Role
+from api.auth import Role
+from api.commands import coverage, manifest, methodology, quantify, retract, settle
+from api.commands.environment import Json
+from api.commands.environment import development_issuer as _issuer
+from api.commands.environment import fail as _fail
+from api.commands.environment import read_settings as _settings
 from api.demonstration import Import, Terminal, import_file, show_next_steps
 from api.processes import run_api, run_log_worker
 from api.provider import ImportStopped
 from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
-from ledger.check import Checked, check_ledger
+from ledger.check import Checked, Finding, check_ledger
 from service.activities.check import check_activities
-from service.activities.rules import RuleChanged
+from service.activities.rules import RuleChanged, RulesInvalid
+from service.approvals import ApproversInvalid
 from service.database import FAULTS, SchemaOutdated, require_schema
 from service.embedded import EmbeddedServersError, start_embedded
 from service.feeds import SHIPPED_RIDES, FeedError, count_rows, list_feeds, load_feed
-from service.keyring import KeyringError, create_keyring
+from service.keyring import KeyringError, create_keyring, load_keyring
+from service.keyring_check import keyring_faults, read_check_values
 from service.migrations import RolesMissing, expected_version, migrate
-from service.settings import DEVELOPMENT_ISSUER, PREFIX, Settings, UnsafeSettings, describe_settings
+from service.settings import PREFIX, Settings, describe_settings
 
 _UNUSABLE: tuple[type[Exception], ...] = (*FAULTS, SQLAlchemyError)
 
@@ -49,7 +53,16 @@ class _Explaining(TyperGroup):
             raise typer.Exit(130) from None
         except (ImportStopped, FeedError) as stop:
             _fail(stop.text.zh, stop.text.en)
-        except (CannotStart, EmbeddedServersError, KeyringError, SchemaOutdated, RuleChanged, RolesMissing) as error:
+        except (
+            CannotStart,
+            EmbeddedServersError,
+            KeyringError,
+            SchemaOutdated,
+            RuleChanged,
+            RulesInvalid,
+            ApproversInvalid,
+            RolesMissing,
+        ) as error:
             _fail("无法继续，原因见下。", str(error))
         except _UNUSABLE as error:
             _fail("无法使用数据库或文件，原因见下。", f"a database or a file cannot be used: {error}")
@@ -68,10 +81,13 @@ ledger_app = typer.Typer(help="账本核对。 Check the ledger.", no_args_is_he
 feed_app = typer.Typer(help="数据接入模板。 Feeds: how a provider's file becomes activities.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(feed_app, name="feed")
-
-Json = Annotated[
-    bool, typer.Option("--json", help="最后一行输出一个 JSON 对象。 End with one JSON object on the last line.")
-]
+app.add_typer(coverage.coverage_app, name="coverage")
+app.add_typer(coverage.elsewhere_app, name="elsewhere")
+app.add_typer(methodology.app, name="methodology")
+app.add_typer(manifest.app, name="manifest")
+app.command("quantify")(quantify.quantify)
+app.command("retract")(retract.retract)
+app.command("settle")(settle.settle)
 
 _URL_HELP = (
     "平台地址；缺省为本数据目录正在运行的平台，没有则临时启动。 "
@@ -134,6 +150,10 @@ def import_command(
     refused: Annotated[
         Path | None, typer.Option(help="被拒行及原因写入此 CSV。 Write refused rows to this CSV.")
     ] = None,
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(help="全部结果写入此 CSV，供日清单使用。 Write every outcome to this CSV, to close the day from."),
+    ] = None,
 ) -> None:
     """报送一个数据文件。 Post a provider's file through the public API.
 
@@ -143,9 +163,9 @@ def import_command(
     twice.
     """
     terminal, settings = Terminal(as_json), _settings()
-    _look_at(feed, file, refused)
+    _look_at(feed, file, refused, outcomes)
     known = url or getattr(find_platform(settings.data_dir), "url", None)
-    wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused)
+    wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused, outcomes=outcomes)
     if known:
         report = import_file(known, _issuer(settings), terminal, wanted)
     else:
@@ -273,20 +293,27 @@ def ledger_check(as_json: Json = False) -> None:
     if url is None and (known := find_platform(settings.data_dir)):
         url = known.auditor_url
     if url is not None:
-        checked = asyncio.run(_check(url))
+        named = settings.database_url is None or "keyring_file" in settings.model_fields_set
+        checked = asyncio.run(_check(url, settings.keyring_file if named else None))
     else:
         with start_embedded(settings.data_dir) as servers:
-            checked = asyncio.run(_check(servers.urls.auditor))
+            checked = asyncio.run(_check(servers.urls.auditor, settings.keyring_file))
     _report(checked, terminal)
     raise typer.Exit(1 if checked.findings else 0)
 
 
-async def _check(url: str) -> Checked:
+async def _check(url: str, keyring_file: Path | None) -> Checked:
+    """Everything that differs; without a keyring its own check is left out: whoever checks from elsewhere has none."""
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await require_schema(connection, expected_version())
         checked = await check_ledger(connection)
-        return replace(checked, findings=(*checked.findings, *await check_activities(connection)))
+        findings = [*checked.findings, *await check_activities(connection)]
+        known = await read_check_values(connection)
+        if keyring_file and known:
+            faults = keyring_faults(load_keyring(keyring_file), known)
+            findings += [Finding("keyring", fault, str(keyring_file), "the platform's keyring") for fault in faults]
+        return replace(checked, findings=tuple(findings))
     finally:
         await connection.close()
 
@@ -316,11 +343,12 @@ def feed_list() -> None:
         sys.stdout.write(f"{feed.id}  {feed.title.zh} / {feed.title.en}\n    {feed.source.uri}\n")
 
 
-def _look_at(feed: str, file: Path, refused: Path | None) -> None:
+def _look_at(feed: str, file: Path, *written: Path | None) -> None:
     """Say what is wrong with a feed, a file or a place to write before anything is started."""
     count_rows(load_feed(feed), file)
-    if refused is not None and not refused.absolute().parent.is_dir():
-        _fail(f"目录 {refused.parent} 不存在，请先创建。", f"there is no directory {refused.parent}: make it first.")
+    for path in written:
+        if path is not None and not path.absolute().parent.is_dir():
+            _fail(f"目录 {path.parent} 不存在，请先创建。", f"there is no directory {path.parent}: make it first.")
 
 
 @contextmanager
@@ -339,40 +367,12 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except UnsafeSettings as error:
-        _fail("生产模式不接受这些设置：", str(error))
-    except ValidationError as error:
-        faults = [
-            f"{PREFIX}{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
-            for fault in error.errors(include_input=False)
-            if fault["type"] != "default_factory_not_called"  # follows from another fault
-        ]
-        _fail(
-            "设置有误；`tanpuhui settings` 列出全部设置。",
-            "\n".join([*faults, "`tanpuhui settings` lists every setting."]),
-        )
-
-
-def _issuer(settings: Settings) -> DevelopmentIssuer:
-    if settings.mode == "production" or settings.token_issuer != DEVELOPMENT_ISSUER:
-        _fail("生产模式不签发开发令牌。", "tokens for development are not for this platform: get one from your issuer.")
-    return DevelopmentIssuer(settings.data_dir, audience=settings.token_audience)
-
-
 def _is_uuid(text: str | None) -> bool:
     try:
         UUID(text or "")
     except ValueError:
         return False
     return True
-
-
-def _fail(zh: str, en: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]{escape(zh)}[/red]\n{escape(en)}")
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

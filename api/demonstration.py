@@ -28,7 +28,7 @@ from api.provider import (
     register_source,
 )
 from api.supervisor import RunningPlatform
-from service.feeds import Feed, Row, count_rows, load_feed, read_rows
+from service.feeds import Constant, Feed, Row, count_rows, load_feed, read_rows
 
 _OWN_REASONS = {
     DUPLICATE: "此前已报送",
@@ -58,14 +58,15 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A file to post: by which feed, in batches of how many, whether its riders are enrolled, where refused rows are
-    written."""
+    """A file to post: by which feed, in batches of how many, whether its riders are enrolled, where refused rows and
+    the outcomes of all are written."""
 
     file: Path
     feed_name: str
     enrol: bool = True
     batch: int = 500
     refused: Path | None = None
+    outcomes: Path | None = None
 
 
 def import_file(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wanted: Import) -> ImportReport:
@@ -105,6 +106,7 @@ async def _import(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wante
                 batch_size=wanted.batch,
                 on_progress=lambda report: bars.update(bar, completed=report.posted),
                 refused_to=wanted.refused,
+                outcomes_to=wanted.outcomes,
             )
 
 
@@ -152,7 +154,7 @@ def show_next_steps(platform: RunningPlatform, terminal: Terminal, wanted: Impor
     provider = issuer.issue("provider", feed.id, source=feed.source.uri, ttl=day)
     citizen = issuer.issue("participant", rider.participant_id, ttl=day)
     now = datetime.now(UTC).replace(microsecond=0)
-    event = {
+    event: dict[str, Any] = {
         "specversion": "1.0",
         "id": f"try-{now:%Y%m%d%H%M%S}",
         "source": feed.source.uri,
@@ -163,8 +165,12 @@ def show_next_steps(platform: RunningPlatform, terminal: Terminal, wanted: Impor
             "started_at": (now - timedelta(minutes=12)).isoformat(),
             "ended_at": now.isoformat(),
             "inputs": {"distance_km": "2.35"},
+            "vehicle": "try",
         },
     }
+    named = {name: spec.constant for name, spec in feed.references.items() if isinstance(spec, Constant)}
+    if named:
+        event["data"]["references"] = named
     person = f"{url}/v1/participants/{rider.participant_id}"
     kind = "Content-Type: application/cloudevents+json"
     for zh, en, arguments in (

@@ -3,55 +3,21 @@ sources."""
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
-from api.problems import Language, Text
+from api.awaiting import awaited_view, condition_view, settled_view, settlement_wanted
+from api.measured import measured_view
+from api.problems import Language, word
 from ledger.journal import Line, Transfer
+from ledger.units import CO2e, Points
+from service.explaining import ExplainedTransfer
 from service.quantification.expression import plain
 from service.quantification.model import Methodology
+from service.quantification.points import PointsRule, campaign_points, points_for
 from service.quantification.quantify import Explanation
-from service.reading import ExplainedTransfer
+from service.reading import StatedTransfer
 
-WORDS: Mapping[str, Text] = {
-    "credit": Text("减排入账", "credit"),
-    "reversal": Text("冲正", "reversal"),
-    "lapse": Text("积分到期", "lapse"),
-    "available": Text("可用", "available"),
-    "pending": Text("待确认", "pending"),
-    "held": Text("冻结", "held"),
-    "debt": Text("待偿还", "debt"),
-    "issuance": Text("签发", "issuance"),
-    "lapsed": Text("已过期", "lapsed"),
-    "retired": Text("已注销", "retired"),
-    "clearing": Text("清算", "clearing"),
-    "partner": Text("合作方", "partner"),
-    "co2e_mg": Text("减排量（毫克二氧化碳当量）", "reduction in milligrams CO2e"),
-    "points": Text("碳积分", "points"),
-    "source_retracted": Text("数据方撤回", "retracted by the source"),
-    "evidence_disproved": Text("证据被推翻", "evidence disproved"),
-    "posted_in_error": Text("入账有误", "posted in error"),
-    "official": Text("官方方法学", "official methodology"),
-    "group_standard": Text("团体标准", "group standard"),
-    "platform_table": Text("平台积分表", "platform table"),
-    "demonstration": Text("演示用途，非官方", "demonstration only, not official"),
-    "confirmed": Text("两个独立来源一致", "two independent sources agree"),
-    "single": Text("单一来源", "one source only"),
-    "inferred": Text("推算得出", "inferred"),
-    "at_least": Text("不小于", "at least"),
-    "at_most": Text("不大于", "at most"),
-    "above": Text("大于", "above"),
-    "below": Text("小于", "below"),
-    "metered": Text("计量", "metered"),
-    "track": Text("轨迹", "track"),
-    "straight_line": Text("起终点直线距离", "straight line between start and end"),
-    "station_distance": Text("站点间距离", "distance between stations"),
-    "declared": Text("自行申报", "declared"),
-}
-
-
-def word(code: str, language: Language) -> str:
-    """A code in the reader's language; the code itself when it has no other name."""
-    text = WORDS.get(code)
-    return code if text is None else str(getattr(text, language))
+__all__ = ["arithmetic_view", "explanation_view", "methodology_view", "stated_view", "transfer_view", "word"]
 
 
 def transfer_view(transfer: Transfer, language: Language) -> dict[str, Any]:
@@ -69,19 +35,26 @@ def transfer_view(transfer: Transfer, language: Language) -> dict[str, Any]:
         view["reverses"] = str(transfer.reverses)
         view["reason"] = transfer.reason
         view["reason_title"] = word(str(transfer.reason), language)
+    if transfer.matures:
+        view["matures"] = str(transfer.matures)
     return view
 
 
 def line_view(line: Line, language: Language) -> dict[str, Any]:
+    """One line. Points that a campaign's budget adds are a line of their own, which says so."""
+    funded = line.asset == "points" and line.from_account == "partner"
+    asset = word("campaign" if funded else line.asset, language)
     view: dict[str, Any] = {
         "from": line.from_account,
         "to": line.to_account,
         "asset": line.asset,
         "amount": line.amount,
-        "title": f"{word(line.asset, language)}：{word(line.from_account, 'zh')} → {word(line.to_account, 'zh')}"
+        "title": f"{asset}：{word(line.from_account, 'zh')} → {word(line.to_account, 'zh')}"
         if language == "zh"
-        else f"{word(line.asset, language)}: {line.from_account} → {line.to_account}",
+        else f"{asset}: {line.from_account} → {line.to_account}",
     }
+    if funded:
+        view["funded_by"] = "campaign"
     if line.credit_class:
         view["class"], view["vintage"] = line.credit_class, line.vintage
     if line.expires_on:
@@ -89,8 +62,30 @@ def line_view(line: Line, language: Language) -> dict[str, Any]:
     return view
 
 
+def stated_view(stated: StatedTransfer, language: Language) -> dict[str, Any]:
+    """A transfer of a statement; of a credit also the standing of its rule, and what has become of it since."""
+    posted = stated.posted
+    view = transfer_view(posted.transfer, language)
+    if stated.methodology is None:
+        return view
+    methodology = methodology_view(stated.methodology, language)
+    view["methodology"] = {name: methodology[name] for name in ("id", "version", "title", *_STANDING)}
+    return (
+        view
+        | _become(posted.reversed_by, posted.matured_by)
+        | {"pending": stated.awaited and awaited_view(stated.awaited, posted.transfer, language)}
+    )
+
+
+def _become(reversed_by: UUID | None, matured_by: UUID | None) -> dict[str, Any]:
+    return {"reversed_by": reversed_by and str(reversed_by), "matured_by": matured_by and str(matured_by)}
+
+
+_STANDING = ("status", "status_title", "confidence", "confidence_title")
+
+
 def methodology_view(methodology: Methodology, language: Language) -> dict[str, Any]:
-    """Which document it is, and how far it may be relied on."""
+    """Which document it is, and how far it may be relied on; `confidence` is the formula's."""
     return {
         "id": methodology.id,
         "version": methodology.version,
@@ -98,46 +93,136 @@ def methodology_view(methodology: Methodology, language: Language) -> dict[str, 
         "title": getattr(methodology.title, language),
         "status": methodology.status,
         "status_title": word(methodology.status, language),
+        "confidence": methodology.formula_confidence,
+        "confidence_title": word(methodology.formula_confidence, language),
         "jurisdiction": methodology.jurisdiction,
     }
 
 
 def explanation_view(explained: ExplainedTransfer, language: Language) -> dict[str, Any]:
-    """A transfer and, for a credit, everything it rests on."""
-    posted = explained.posted
-    view = transfer_view(posted.transfer, language)
-    view["programme"], view["region"] = posted.transfer.programme, posted.transfer.region
+    """A transfer and, for a credit, everything it rests on and what has become of it."""
+    posted, activity, methodology = explained.posted, explained.activity, explained.methodology
+    credit = posted.transfer
+    view = transfer_view(credit, language) | _become(posted.reversed_by, posted.matured_by)
+    view["programme"], view["region"] = credit.programme, credit.region
     view["log_index"] = explained.log_index
-    view["reversed_by"] = str(posted.reversed_by) if posted.reversed_by else None
-    if explained.activity is None or explained.methodology is None or explained.points_rule is None:
+    if activity is None or methodology is None:
         return view
-    activity, methodology, rule = explained.activity, explained.methodology, explained.points_rule
     titles = {"zh": activity.source_title_zh, "en": activity.source_title_en}
     view["source"] = {"uri": activity.source_uri, "title": titles[language], "grade": activity.grade}
-    view["activity"] = dict(activity.document) if activity.document else None
+    view["activity"] = activity.document and _activity_view(activity.document)
     view["methodology"] = methodology_view(methodology, language) | {
         "scenario": getattr(methodology.scenario.title, language)
     }
-    view["points_rule"] = {
+    view["points_rule"] = explained.points_rule and _points_view(explained.points_rule, explained, language)
+    if explained.points_rule is None:
+        view["no_points_title"] = word("declared" if activity.grade == "C" else "project", language, "no-points")
+    view["arithmetic"] = explained.explanation and arithmetic_view(
+        explained.explanation, activity.document or {}, language
+    )
+    view["clipped"] = _clipped(explained, methodology, language)
+    view["pending"] = explained.awaited and awaited_view(explained.awaited, credit, language)
+    if explained.awaited and explained.awaited.awaits == "settlement":
+        view["pending"] |= settlement_wanted(methodology, language)
+    by = posted.matured_by or posted.reversed_by
+    view["settlement"] = explained.settled and settled_view(
+        explained.settled, str(by) if by else None, methodology, language
+    )
+    view["replaces"] = explained.replaces and str(explained.replaces)
+    view["replaced_by"] = explained.replaced_by and str(explained.replaced_by)
+    return view
+
+
+def _activity_view(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence; of meter readings only how many there are, since the arithmetic shows what they come to."""
+    shown = dict(document)
+    for name in ("readings", "baseline"):
+        if name in document:
+            shown[name] = {series: _counted(values) for series, values in document[name].items()}
+    return shown
+
+
+def _counted(series: Mapping[str, Any]) -> dict[str, Any]:
+    values = next(series[name] for name in ("values", "spans", "at") if name in series)
+    return {"kind": series["kind"], "values": len(values)}
+
+
+def _amount(credit: Transfer, asset: str, from_account: str = "issuance") -> int:
+    return sum(line.amount for line in credit.lines if line.asset == asset and line.from_account == from_account)
+
+
+def _points_view(rule: PointsRule, explained: ExplainedTransfer, language: Language) -> dict[str, Any]:
+    credit = explained.posted.transfer
+    co2e, credited, funded = _amount(credit, "co2e_mg"), _amount(credit, "points"), _amount(credit, "points", "partner")
+    computed = points_for(rule, CO2e(co2e)).n
+    steps = [f"⌊{co2e} mg ÷ 1000 mg/g × {plain(rule.points_per_gram)}⌋ = {computed}"]
+    if credited < computed:
+        steps.append(f"min({computed}, {credited}) = {credited}")
+    return {
         "id": rule.id,
         "version": rule.version,
         "digest": rule.digest,
         "title": getattr(rule.title, language),
+        "status": rule.status,
+        "status_title": word(rule.status, language),
         "points_per_gram": plain(rule.points_per_gram),
-        "steps": [_points_step(posted.transfer, plain(rule.points_per_gram))],
+        "steps": steps,
+        "campaign": _campaign_view(rule, explained, credited, funded, language) if funded else None,
     }
-    view["arithmetic"] = explained.explanation and _arithmetic(explained.explanation, activity.document or {}, language)
-    return view
 
 
-def _points_step(credit: Transfer, points_per_gram: str) -> str:
-    amounts = {
-        asset: sum(line.amount for line in credit.lines if line.asset == asset) for asset in ("co2e_mg", "points")
+def _campaign_view(
+    rule: PointsRule, explained: ExplainedTransfer, points: int, funded: int, language: Language
+) -> dict[str, Any]:
+    """The campaign that added points; `offered` is what it would have added had its budget been large enough."""
+    credit, activity = explained.posted.transfer, explained.activity
+    scenario = activity.scenario if activity else ""
+    found = campaign_points(rule, Points(points), scenario, credit.region, credit.effective_on)
+    named = [one for one in rule.campaigns if found and one.id == found[0]]
+    return {
+        "id": named[0].id if named else None,
+        "title": getattr(named[0].title, language) if named else None,
+        "because": getattr(named[0].because, language) if named else None,
+        "multiplier": plain(named[0].multiplier) if named else None,
+        "offered": found[1].n if found else funded,
+        "points": funded,
     }
-    return f"⌊{amounts['co2e_mg']} mg ÷ 1000 mg/g × {points_per_gram}⌋ = {amounts['points']}"
 
 
-def _arithmetic(explanation: Explanation, document: Mapping[str, Any], language: Language) -> dict[str, Any]:
+def _clipped(explained: ExplainedTransfer, methodology: Methodology, language: Language) -> list[dict[str, Any]]:
+    """Where a cap left less than was computed: both amounts, and the caps of the rule that can have done it."""
+    credit, rule = explained.posted.transfer, explained.points_rule
+    co2e = _amount(credit, "co2e_mg")
+    compared = {
+        "grams": (explained.explanation.co2e.mg if explained.explanation else co2e, co2e, "mg"),
+        "points": (points_for(rule, CO2e(co2e)).n if rule else 0, _amount(credit, "points"), "points"),
+    }
+    return [
+        {
+            "of": of,
+            "unit": unit,
+            "computed": computed,
+            "credited": credited,
+            "caps": [
+                {
+                    "id": cap.id,
+                    "at_most": cap.at_most,
+                    "per": cap.per,
+                    "per_title": word(cap.per, language, "per"),
+                    "because": getattr(cap.because, language),
+                }
+                for cap in methodology.caps
+                if cap.of == of and cap.beyond == "clip"
+            ],
+        }
+        for of, (computed, credited, unit) in compared.items()
+        if credited < computed
+    ]
+
+
+def arithmetic_view(explanation: Explanation, document: Mapping[str, Any], language: Language) -> dict[str, Any]:
+    """Formula, steps, inputs, readings, factors and conditions of one computation; `document` says how figures were
+    obtained."""
     basis = document.get("basis", {})
     return {
         "reduction_mg": explanation.co2e.mg,
@@ -171,15 +256,6 @@ def _arithmetic(explanation: Explanation, document: Mapping[str, Any], language:
             }
             for factor in explanation.factors
         ],
-        "conditions": [
-            {
-                "id": shown.condition.id,
-                "title": getattr(shown.condition.title, language),
-                "value": plain(shown.value),
-                "unit": shown.condition.formula.unit,
-                "must_be": f"{word(shown.condition.comparison, language)} {plain(shown.condition.limit)}",
-                "because": getattr(shown.condition.because, language),
-            }
-            for shown in explanation.conditions
-        ],
+        "conditions": [condition_view(shown, language) for shown in explanation.conditions],
+        **measured_view(explanation, language),
     }

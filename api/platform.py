@@ -2,19 +2,22 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import date
 
 from api.auth import Authenticator
+from api.observability import observe_licences
 from api.rate_limit import RateLimiter
-from service.activities.intake import Licence
+from service.activities.licences import Licence, current_run, days_left
 from service.activities.rules import RuleBook
 from service.activities.store import read_licence
-from service.clock import Fresh
+from service.clock import Fresh, shanghai_day
 from service.database import LOST, Pool
 from service.keyring import Keyring
 from service.poster import Poster
 from service.reading import BalanceReader
 from service.settings import Settings
 
+COUNTED_AT_ONCE = 2  # days of sources: long reads, which must not take the poster's connections
 LICENCE_STALE_S = 60.0
 LICENCE_FRESH_S = 1.0  # how long a change to a source's registration may take to be seen by every process
 
@@ -32,6 +35,7 @@ class Platform:
     authenticator: Authenticator
     limiter: RateLimiter
     balances: BalanceReader
+    counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTED_AT_ONCE))
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
 
     async def licence(self, uri: str) -> Licence | None:
@@ -44,8 +48,21 @@ class Platform:
         if seen is None or now - seen[0] > LICENCE_FRESH_S:
             try:
                 async with self.pool.acquire() as connection:
-                    seen = self.licences[uri] = (now, await read_licence(connection, uri))
+                    licence = await read_licence(connection, uri, self.today())
+                if licence is not None:
+                    self.observe(licence)
+                seen = self.licences[uri] = (now, licence)
             except LOST:
                 if seen is None or now - seen[0] > LICENCE_STALE_S:
                     raise
         return seen[1]
+
+    def today(self) -> date:
+        """The day it is in Asia/Shanghai."""
+        return shanghai_day(self.fresh.clock())
+
+    def observe(self, licence: Licence) -> None:
+        """Show operators how long the licences that were just read still last."""
+        today = self.today()
+        left = {scenario: days_left(current_run(spans, today), today) for scenario, spans in licence.spans.items()}
+        observe_licences(licence.uri, left)

@@ -13,6 +13,8 @@ import uvicorn
 from api.app import create_app
 from api.observability import configure_logging
 from service.database import open_pool
+from service.keyring import load_keyring
+from service.keyring_check import require_keyring
 from service.settings import Settings
 from service.worker import run_worker
 
@@ -57,11 +59,14 @@ def run_log_worker(settings: Settings, *, leash: int | None) -> None:
 async def _work(settings: Settings) -> None:
     if settings.database_url is None:
         raise SystemExit("TANPUHUI_DATABASE_URL is not set: name the database, as the sequencer role")
+    keyring = load_keyring(settings.keyring_file)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with await open_pool(settings.database_url, name="tanpuhui worker", size=2) as pool:
+        async with pool.acquire() as connection:
+            await require_keyring(connection, keyring)
         await run_worker(pool, stopping)
 
 

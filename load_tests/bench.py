@@ -16,13 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -33,9 +34,10 @@ import uvloop
 from api.supervisor import CannotStart, RunningPlatform, start_platform
 from load_tests.client import LoadFailed, Measured, drive, http_request
 from load_tests.echo import running_echo
-from load_tests.events import BATCH, EVENT, SOURCE, SOURCE_REGISTRATION, encoded_rides
+from load_tests.events import BATCH, EVENT, SOURCE, encoded_rides
 from load_tests.machine import cpu_seconds, describe_machine, file_system
-from load_tests.report import TARGETS, Figures, JourneyFigures, Stored, write_results
+from load_tests.mixed import COVERED_FROM, MIXED_REGISTRATION, REASONS, RULES_DIR, MixedEvents, covered
+from load_tests.report import STORED, TARGETS, Figures, JourneyFigures, Stored, write_results
 from load_tests.seed import Rider, enrol_all, make_riders
 from service.database import open_pool
 from service.embedded import EmbeddedServersError
@@ -44,8 +46,12 @@ from service.settings import PREFIX, Settings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BATCH_ITEMS = 500
+MOST_ROWS = 5_000  # of a register in one request
 READERS = 500  # participants who read their balance again and again, each with a token of their own
-MOST_RIDES_PER_SECOND = 16_000  # rides prepared for a stretch; a faster platform ends it early, which changes no rate
+# Events prepared for a second of a stretch; a faster platform ends it early, which changes no rate.
+MOST_RIDES_PER_SECOND = 16_000
+MOST_MIXED_PER_SECOND = 10_000
+ECHO_SHARE = 0.5  # how long an echo lasts beside what it is compared with, which has two of them
 ECHO_BODIES = 1_000
 WARM_UP_S = 1.0
 DRAINED_WITHIN_S = 120.0
@@ -54,6 +60,8 @@ TOKEN_LIFE = timedelta(hours=2)
 # What is written for every activity. The queue between them is emptied as it fills, and its space is used again.
 _STATE = ("ledger.transfer", "ledger.movement", "ledger.account", "ledger.bucket", "ledger.leaf",
           "service.event_key", "service.activity", "service.evidence")  # fmt: skip
+# And where everything is counted once.
+_COUNTED = ("service.claim", "service.claim_subject", "service.claim_span", "service.presence", "service.tally")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,8 @@ class Journey:
     items: int  # counted units in one request
     expected: tuple[int, ...]
     requests: Callable[[float], Iterator[bytes]]
-    writes: bool = False
+    stored: str | None = None  # under which heading what it writes is told, if it writes
+    reasons: tuple[str, ...] = ()  # why an item may be refused; without them all are credited
 
 
 @dataclass(slots=True)
@@ -76,6 +85,7 @@ class Stretches:
     measured: list[Measured] = field(default_factory=list)
     cpu: list[dict[str, float]] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)  # leaves without a place in the log when the load stopped
+    outcomes: Counter[str] = field(default_factory=Counter)  # of a batch's items: credited, duplicate, or the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ class Options:
 def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, _interrupt)
-    os.environ[PREFIX + "API_PROCESSES"] = str(options.processes)  # the platform's children read it too
+    os.environ[PREFIX + "API_PROCESSES"] = str(options.processes)  # the platform's children read these too
+    os.environ[PREFIX + "RULES_DIR"] = str(RULES_DIR)
     try:
         with _data_directory(options.data_dir) as directory:
             figures = _measure(Settings(data_dir=directory, host="127.0.0.1"), options)
@@ -160,9 +171,13 @@ class _Bench:
         self.platform, self.options, self.echo_port = platform, options, echo_port
         self.port = urlsplit(platform.url).port or 80
         self.riders = make_riders(options.participants)
+        citizens = [rider for rider in self.riders if rider.code is None]
         self.provider = platform.issuer.issue("provider", "load-tests", source=SOURCE, ttl=TOKEN_LIFE)
         self.operator = platform.issuer.issue("operator", "load-tests", ttl=TOKEN_LIFE)
-        self.rides = encoded_rides([rider.subject for rider in self.riders], seed=1)
+        self.rides = encoded_rides([rider.subject for rider in citizens], seed=1)
+        self.mixed = MixedEvents(self.riders, seed=1).batches(BATCH_ITEMS)
+        self.grown = {heading: Counter[str]() for heading in STORED}
+        self.posted = Counter[str]()
         pids = {name: [pid] for name, pid in platform.pids().items()}
         api = [pid for name, own in pids.items() if name.startswith("api ") for pid in own]
         self.pids = {name: own for name, own in pids.items() if not name.startswith("api ")}
@@ -176,8 +191,9 @@ class _Bench:
         reads = [self._balance(rider) for rider in self.riders[:READERS]]
         return [
             Journey("echo", self.echo_port, options.clients, 1, (200,), lambda _: itertools.cycle(echoed)),
-            Journey("singles", self.port, options.clients, 1, (201,), self._singles, writes=True),
-            Journey("batches", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._batches, writes=True),
+            Journey("singles", self.port, options.clients, 1, (201,), self._singles, "plain"),
+            Journey("batches", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._batches, "plain"),
+            Journey("mixed", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._mixed, "mixed", REASONS),
             Journey("balance", self.port, options.clients, 1, (200,), lambda _: itertools.cycle(reads)),
         ]
 
@@ -198,30 +214,39 @@ class _Bench:
         bodies = (b"[" + b",".join(itertools.islice(self.rides, BATCH_ITEMS)) + b"]" for _ in range(count))
         return iter([self._post("/v1/activities", BATCH, body) for body in bodies])
 
+    def _mixed(self, seconds: float) -> Iterator[bytes]:
+        count = int(seconds * MOST_MIXED_PER_SECOND / BATCH_ITEMS)
+        return iter([self._post("/v1/activities", BATCH, next(self.mixed)) for _ in range(count)])
+
     async def run(self) -> Figures:
         await self._enrol()
         _say("预热", "warming up")
         for journey in (self.echo, *self.journeys):
             await self._stretch(journey, WARM_UP_S)
         await self._drained()
-        before, size_before = await self._table_sizes(), (await self._lag())["log_size"]
+        for seen in self.seen.values():
+            seen.outcomes.clear()
         length = self.options.seconds / self.options.rounds
-        await self._record(self.echo, length)
+        await self._record(self.echo, length * ECHO_SHARE)
         for number in range(self.options.rounds):
             _say(f"第 {number + 1} 轮，共 {self.options.rounds} 轮", f"round {number + 1} of {self.options.rounds}")
             for journey in self.journeys:
                 await self._record(journey, length)
-                await self._record(self.echo, length)
-        after, size_after = await self._table_sizes(), (await self._lag())["log_size"]
-        growth = {table: after[table] - before[table] for table in _STATE}
-        return await self._figures(Stored(size_after - size_before, growth))
+                await self._record(self.echo, length * ECHO_SHARE)
+        stored = {heading: Stored(self.posted[heading], self.grown[heading]) for heading in STORED}
+        return await self._figures(stored)
 
     async def _enrol(self) -> None:
         settings, platform = self.platform.settings, self.platform
         _say(f"登记 {len(self.riders):,} 名参与者", f"enrolling {len(self.riders):,} participants")
         async with httpx.AsyncClient(base_url=platform.url) as client:
             headers = {"Authorization": f"Bearer {self.operator}"}
-            (await client.put("/v1/sources", headers=headers, json=SOURCE_REGISTRATION)).raise_for_status()
+            (await client.put("/v1/sources", headers=headers, json=MIXED_REGISTRATION)).raise_for_status()
+            rows = [{"unified_social_credit_code": code, "valid_from": COVERED_FROM} for code in covered(self.riders)]
+            for start in range(0, len(rows), MOST_ROWS):
+                entries = {"scheme": "load-test", "source": "load tests", "rows": rows[start : start + MOST_ROWS]}
+                answer = await client.post("/v1/registers/coverage/imports", headers=headers, json=entries)
+                answer.raise_for_status()
         async with await open_pool(platform.urls.app, name="load tests", size=1) as pool, pool.acquire() as connection:
             await enrol_all(
                 connection,
@@ -235,10 +260,15 @@ class _Bench:
             await connection.execute("ANALYZE")
 
     async def _record(self, journey: Journey, seconds: float) -> None:
+        sizes = await self._table_sizes() if journey.stored else {}
         seen, before = self.seen[journey.name], cpu_seconds(self.pids)
         measured = await self._stretch(journey, seconds)
-        queued = await self._drained() if journey.writes else 0
+        queued = await self._drained() if journey.stored else 0
         after = cpu_seconds(self.pids)
+        if journey.stored:
+            self.posted[journey.stored] += len(measured.latencies) * journey.items
+            for table, size in (await self._table_sizes()).items():
+                self.grown[journey.stored][table] += size - sizes[table]
         seen.measured.append(measured)
         seen.cpu.append({name: after[name] - before[name] for name in after} | {"generator": measured.cpu})
         seen.queued.append(queued)
@@ -255,11 +285,14 @@ class _Bench:
         if measured.unexpected is not None:
             raise LoadFailed(f"{journey.name}: answers {dict(measured.statuses)}, expected {journey.expected}; the "
                              f"first other one: {measured.unexpected[:500]!r}")  # fmt: skip
+        found = Counter[str]()
         for body in measured.bodies:
-            counts = orjson.loads(body)["counts"]
-            if counts["credited"] != journey.items:
-                raise LoadFailed(f"{journey.name}: expected {journey.items} credited in every batch; came {counts}")
+            found.update(map(_outcome, orjson.loads(body)["outcomes"]))
         measured.bodies.clear()
+        allowed = {"credited", *journey.reasons, *(("duplicate",) if journey.reasons else ())}
+        if not found.keys() <= allowed:
+            raise LoadFailed(f"{journey.name}: expected none but {sorted(allowed)} in the batches; came {dict(found)}")
+        self.seen[journey.name].outcomes += found
         return measured
 
     async def _lag(self) -> dict[str, int]:
@@ -287,16 +320,16 @@ class _Bench:
         async with self._as_owner() as connection:
             rows = await connection.fetch(
                 "SELECT name, pg_total_relation_size(name::regclass) AS bytes FROM unnest($1::text[]) AS t (name)",
-                list(_STATE),
+                [*_STATE, *_COUNTED],
             )
         return {row["name"]: row["bytes"] for row in rows}
 
-    async def _figures(self, stored: Stored) -> Figures:
+    async def _figures(self, stored: Mapping[str, Stored]) -> Figures:
         async with self._as_owner() as connection:
             server = await connection.fetchval("SHOW server_version")
         settings, options = self.platform.settings, self.options
         echoes = [_rate(measured) for measured in self.seen["echo"].measured]
-        changed = sorted(settings.model_fields_set - {"data_dir", "host", "port"})
+        changed = sorted(settings.model_fields_set - {"data_dir", "host", "port", "rules_dir"})
         return Figures(
             date=datetime.now(UTC),
             machine=describe_machine()
@@ -339,6 +372,13 @@ class _Connected:
         await self._connection.close()
 
 
+def _outcome(item: Mapping[str, Any]) -> str:
+    """`credited`, `duplicate`, or the slug of the problem that refused it."""
+    if item["outcome"] != "refused":
+        return str(item["outcome"])
+    return str(item["problem"]["type"]).rpartition(":")[2]
+
+
 def _rate(measured: Measured) -> float:
     return len(measured.latencies) / measured.elapsed
 
@@ -361,6 +401,7 @@ def _journey_figures(journey: Journey, seen: Stretches, ratios: list[float]) -> 
         ratio_range=(min(ratios), max(ratios)),
         cpu=cpu,
         most_queued=max(seen.queued),
+        outcomes=dict(seen.outcomes.most_common()),
     )
 
 

@@ -11,6 +11,7 @@ from sqlmodel import Field
 
 from ledger.store import open_account
 from service.database import Connection, ServiceTable
+from service.organisations import NewOrganisation, find_organisation, take_code
 
 
 class Participant(ServiceTable, table=True):
@@ -57,7 +58,8 @@ class Consent(ServiceTable, table=True):
 
 
 class ParticipantConflict(Exception):
-    """A provider's subject belongs to another participant than the others, or to one of another kind."""
+    """A provider's subject, or the organisation, belongs to another participant than the others, or to one of another
+    kind."""
 
 
 class ProgrammeMismatch(Exception):
@@ -65,7 +67,7 @@ class ProgrammeMismatch(Exception):
 
 
 class EnrolledMeanwhile(Exception):
-    """Another enrolment of the same subject committed in between: the same call again finds it."""
+    """Another enrolment of the same subject or organisation committed in between: the same call again finds it."""
 
 
 class ParticipantNotFound(Exception):
@@ -131,20 +133,40 @@ _LOCK_ACCOUNT = "SELECT programme FROM ledger.account WHERE participant_id = $1 
 
 
 async def enrol(
-    tx: Connection, new_id: UUID, links: Sequence[NewLink], *, kind: str, programme: str, region: str
+    tx: Connection,
+    new_id: UUID,
+    links: Sequence[NewLink],
+    *,
+    kind: str,
+    programme: str,
+    region: str,
+    organisation: NewOrganisation | None = None,
 ) -> Enrolled:
-    """Enrol a participant with its links, or find the one these subjects belong to and make the links that are missing.
+    """Enrol a participant with its links, or find the one these subjects or this organisation belong to and make the
+    links that are missing.
 
-    Raises ParticipantConflict when the subjects belong to several participants or to one of another kind,
-    ProgrammeMismatch, and EnrolledMeanwhile when the transaction is to be rolled back and run again.
+    organisation   of every kind but a citizen: one organisation is one participant, whoever enrols it
+
+    Raises ParticipantConflict when the subjects and the organisation belong to several participants or to one of
+    another kind, ProgrammeMismatch, and EnrolledMeanwhile when the transaction is to be rolled back and run again.
     """
-    owners = await tx.fetch(_KNOWN, [link.source_id for link in links], [link.subject_tag for link in links])
-    if len(owners) > 1 or any(owner["kind"] != kind for owner in owners):
+    rows = await tx.fetch(_KNOWN, [link.source_id for link in links], [link.subject_tag for link in links])
+    owners: dict[UUID, str] = {row["participant_id"]: row["kind"] for row in rows}
+    if organisation is not None and (known := await find_organisation(tx, organisation.code_tag)):
+        owners[known[0]] = known[1]
+    if len(owners) > 1 or any(of != kind for of in owners.values()):
         raise ParticipantConflict
-    participant_id: UUID = owners[0]["participant_id"] if owners else new_id
+    participant_id = next(iter(owners), new_id)
     if not owners:
         await tx.execute(_ENROL, participant_id, kind, programme, region)
         await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
+    if organisation is not None:
+        await tx.fetchval(_LOCK_ACCOUNT, participant_id)
+        code_tag = await take_code(tx, participant_id, organisation)
+        if code_tag is None:
+            raise EnrolledMeanwhile
+        if code_tag != organisation.code_tag:
+            raise ParticipantConflict
     made: dict[tuple[int, bytes], UUID] = {}
     for link in sorted(links, key=lambda link: (link.source_id, link.subject_tag)):
         try:
@@ -155,6 +177,12 @@ async def enrol(
             raise EnrolledMeanwhile from None  # nobody's a moment ago
     link_ids = tuple(made[link.source_id, link.subject_tag] for link in links)
     return Enrolled(participant_id, link_ids, created=not owners)
+
+
+async def require_enrolled(tx: Connection, participant_id: UUID) -> None:
+    """Raises ParticipantNotFound unless somebody is enrolled under this id."""
+    if not await tx.fetchval("SELECT true FROM service.participant WHERE participant_id = $1", participant_id):
+        raise ParticipantNotFound
 
 
 async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple[UUID, bool]:

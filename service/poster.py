@@ -7,7 +7,7 @@ command's ids are made before it is first tried. A client that goes away cancels
 import asyncio
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,8 +15,10 @@ import asyncpg
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from service.activities.counting import ClaimsMoved
 from service.activities.intake import Refusal
 from service.activities.rules import RuleBook
+from service.campaigns import BudgetMoved
 from service.clock import Fresh
 from service.database import LOST, Pool
 from service.posting import Command, Outcome, post_batch
@@ -25,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 BATCH_ITEMS = 1_000  # what one transaction takes: larger ones gain nothing and hold their locks longer
 WORTH_A_LANE = 256  # waiting before a second batch is begun beside the first; fewer travel better together
+REHEARSAL_WAITS_MS = 100  # for a lock, far below the second after which PostgreSQL looks for deadlocks
+REHEARSALS = 2  # at the same time: they hold locks and connections, and nobody waits for their outcome
 QUIET_TURNS = 4  # of the event loop, from a request's first byte to its place in the queue
 RETRY_FOR_S = 20.0  # how long a lost database is waited for before the requests are told to come back
 CONTENTION_RETRIES = 8
@@ -35,10 +39,12 @@ WAITING = Gauge("tanpuhui_waiting_commands", "Commands waiting to be posted", mu
 POISON = Counter("tanpuhui_poison_commands", "Commands that could not be posted: each is a bug to look at")
 
 # The transaction was not at fault: somebody else held a lock, or won.
-_CONTENTION = (
+_CONTENTION: tuple[type[Exception], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
+    ClaimsMoved,
+    BudgetMoved,
 )
 
 
@@ -49,6 +55,10 @@ class QueueFull(Exception):
 class DatabaseAway(Exception):
     """The database could not be reached for as long as the poster waits. What was sent may or may not be posted: send
     it again."""
+
+
+class _Rehearsed(Exception):
+    """All was decided: take it back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +102,7 @@ class Poster:
         self._pool, self._rules, self._fresh, self._clock_offset = pool, rules, fresh, clock_offset
         self._queue_items, self._batch_items = queue_items, batch_items
         self._waiting_items = 0
+        self._rehearsing = asyncio.Semaphore(REHEARSALS)
         self._stopping = False
         self._lanes = [_Lane() for _ in range(lanes)]
         self._tasks = [
@@ -119,6 +130,38 @@ class Poster:
             outcomes.update(zip(places, part, strict=True))
         return [outcomes[place] for place in range(len(commands))]
 
+    async def rehearse(self, commands: Sequence[Command]) -> list[Outcome]:
+        """What these commands would be answered now: they are posted in a transaction of their own, and taken back.
+
+        Raises what `post` raises.
+        """
+        if self._stopping:
+            raise QueueFull
+        outcomes: dict[int, Outcome] = {}
+        async with self._rehearsing:
+            for contended in range(CONTENTION_RETRIES + 1):
+                try:
+                    await self._rehearse_once(commands, outcomes)
+                except _Rehearsed:
+                    break
+                except (*_CONTENTION, *LOST) as error:
+                    if isinstance(error, LOST) or contended == CONTENTION_RETRIES:
+                        raise DatabaseAway from error
+                    await asyncio.sleep(random.uniform(0, 0.02 * 2**contended))
+        return [outcomes[place] for place in range(len(commands))]
+
+    async def _rehearse_once(self, commands: Sequence[Command], outcomes: dict[int, Outcome]) -> None:
+        """Always raises: _Rehearsed when all was decided."""
+        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            for number, places in enumerate(_rounds(commands)):
+                if number == 1:  # a second round's locks come after the first's, out of order: no long waits
+                    await connection.execute(f"SET LOCAL lock_timeout = {REHEARSAL_WAITS_MS}")
+                posted = await post_batch(
+                    connection, [commands[place] for place in places], self._rules, self._fresh, self._clock_offset
+                )
+                outcomes.update(zip(places, posted, strict=True))
+            raise _Rehearsed
+
     async def stop(self) -> None:
         """Take nothing new, post what waits, and end."""
         self._stopping = True
@@ -136,12 +179,9 @@ class Poster:
         """The places of the commands by lane: all in the first while little waits, which travels better together."""
         if self._waiting_items + len(commands) < WORTH_A_LANE:
             return {0: range(len(commands))}
+        homes = _joined(commands)
         lanes: dict[int, list[int]] = {}
-        whose: dict[bytes, bytes] = {}
-        for place, command in enumerate(commands):
-            home = command.home
-            if whose.setdefault(command.key, home) != home:  # in one batch the first in the list comes first
-                return {0: range(len(commands))}
+        for place, home in enumerate(homes):
             lanes.setdefault(home[0] % len(self._lanes), []).append(place)
         return lanes
 
@@ -249,14 +289,47 @@ class Poster:
                 await asyncio.sleep(random.uniform(0.05, 0.3))
 
 
-def _rounds(commands: Sequence[Command]) -> list[list[int]]:
-    """The places of the commands, split so that no key stands twice in a round and a repeat comes after what it
-    repeats."""
+def _joined(commands: Sequence[Command]) -> list[bytes]:
+    """Where each command belongs: with its person's others, and with those of everybody who wants something that the
+    person wants, because of two in one request the first in the list comes first."""
+    joined: dict[bytes, bytes] = {}
+    first: dict[bytes, bytes] = {}
+
+    def root(home: bytes) -> bytes:
+        while (other := joined.get(home)) is not None:
+            home = other
+        return home
+
+    for command in commands:
+        for tag in command.order_tags:
+            held, mine = root(first.setdefault(tag, command.home)), root(command.home)
+            if held != mine:
+                joined[mine] = held
+    return [root(command.home) for command in commands]
+
+
+def _rounds(commands: Sequence[Command]) -> Iterator[list[int]]:
+    """The places of the commands in batches: no key stands twice in one, a repeat comes after what it repeats, and what
+    names an earlier event comes, with all that follows it, after that event was posted."""
+    start = 0
+    seen: set[bytes] = set()
+    for place, command in enumerate(commands):
+        if command.names is not None and command.names in seen:
+            yield from _without_repeats(commands, start, place)
+            start, seen = place, set()
+        seen.add(command.key)
+        if command.names is not None:
+            seen.add(command.names)
+    yield from _without_repeats(commands, start, len(commands))
+
+
+def _without_repeats(commands: Sequence[Command], start: int, end: int) -> list[list[int]]:
     rounds: list[list[int]] = []
     seen: dict[bytes, int] = {}
-    for place, command in enumerate(commands):
-        number = seen.get(command.key, 0)
-        seen[command.key] = number + 1
+    for place in range(start, end):
+        key = commands[place].key
+        number = seen.get(key, 0)
+        seen[key] = number + 1
         if number == len(rounds):
             rounds.append([])
         rounds[number].append(place)

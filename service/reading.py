@@ -1,21 +1,20 @@
-"""What a participant reads: balance, statement, and one credit with its arithmetic. Reads decide nothing and lock
-nothing."""
+"""What a participant reads, balance and statement, and what a source has still to settle. Reads decide nothing and lock
+nothing; one credit with its arithmetic is in explaining.py."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date
 from uuid import UUID
 
-from ledger.store import Posted, read_transfer
+import asyncpg
+
+from ledger.journal import Transfer
+from ledger.store import Posted, read_statement
 from service.activities.rules import RuleBook
-from service.activities.store import RecordedActivity, read_activity
 from service.clock import Clock, shanghai_day
 from service.database import Connection, Pool
-from service.quantification.model import ActivityData, Methodology
-from service.quantification.points import PointsRule
-from service.quantification.quantify import Explanation, explain
+from service.quantification.model import Methodology
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,50 +77,86 @@ async def read_balances(tx: Connection, participant_ids: Sequence[UUID], *, toda
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedTransfer:
-    """One transfer and, for a credit, how its amount came about.
+class Awaited:
+    """What a pending credit waits for, and the day by which it is expected; None where no day is set."""
 
-    log_index     its place in the transparency log; None while the sequencer has not come to it
-    activity, methodology, points_rule, explanation   None unless it is a credit; explanation also when the evidence
-                                                      was erased
-    """
+    awaits: str
+    due_on: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatedTransfer:
+    """A transfer of a statement. Of a credit also the rule it was posted under, and what has become of it since."""
 
     posted: Posted
-    log_index: int | None
-    activity: RecordedActivity | None = None
-    methodology: Methodology | None = None
-    points_rule: PointsRule | None = None
-    explanation: Explanation | None = None
+    methodology: Methodology | None
+    awaited: Awaited | None
 
 
-async def explain_transfer(
-    tx: Connection, participant_id: UUID, transfer_id: UUID, rules: RuleBook
-) -> ExplainedTransfer:
-    """One transfer, explained by computing it again from its evidence under the rules it was posted under.
+_STATED = """
+    SELECT w.transfer_id, r.reversal_id, m.maturity_id, d.digest, p.awaits, p.due_on
+    FROM unnest($2::uuid[]) AS w (transfer_id)
+    LEFT JOIN ledger.reversed r ON r.participant_id = $1 AND r.transfer_id = w.transfer_id
+    LEFT JOIN ledger.matured m ON m.participant_id = $1 AND m.transfer_id = w.transfer_id
+    LEFT JOIN service.activity a ON a.participant_id = $1 AND a.activity_id = w.transfer_id
+    LEFT JOIN service.rule_document d ON d.rule_id = a.methodology_id
+    LEFT JOIN service.provisional p ON p.participant_id = $1 AND p.activity_id = w.transfer_id
+"""
 
-    Raises TransferNotFound.
+
+async def read_stated(
+    tx: Connection, participant_id: UUID, rules: RuleBook, *, before: int, limit: int
+) -> list[StatedTransfer]:
+    """The latest transfers whose counter is below `before`, newest first."""
+    transfers = await read_statement(tx, participant_id, before=before, limit=limit)
+    credits = [transfer.transfer_id for transfer in transfers if transfer.kind == "credit"]
+    rows = {row["transfer_id"]: row for row in await tx.fetch(_STATED, participant_id, credits)} if credits else {}
+    return [_stated(transfer, rows.get(transfer.transfer_id), rules) for transfer in transfers]
+
+
+def _stated(transfer: Transfer, row: asyncpg.Record | None, rules: RuleBook) -> StatedTransfer:
+    if row is None:
+        return StatedTransfer(Posted(transfer, None), None, None)
+    return StatedTransfer(
+        Posted(transfer, row["reversal_id"], row["maturity_id"]),
+        rules.posted_methodologies[row["digest"].hex()] if row["digest"] else None,
+        Awaited(row["awaits"], row["due_on"]) if row["awaits"] else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DueMonth:
+    """How many credits of a scenario and a month wait for their settlement.
+
+    first_due, last_due   the earliest and the latest day by which one of them is expected
+    overdue               how many of them were expected before today
     """
-    posted = await read_transfer(tx, participant_id, transfer_id)
-    log_index = await tx.fetchval(
-        "SELECT log_index FROM ledger.leaf WHERE participant_id = $1 AND transfer_id = $2", participant_id, transfer_id
-    )
-    activity = await read_activity(tx, participant_id, transfer_id) if posted.transfer.kind == "credit" else None
-    if activity is None:
-        return ExplainedTransfer(posted, log_index)
-    methodology = rules.posted_methodologies[activity.methodology_digest]
-    explanation = explain(methodology, _activity_data(activity)) if activity.document else None
-    points_rule = rules.posted_points_rules.get(activity.points_rule_digest or "")
-    return ExplainedTransfer(posted, log_index, activity, methodology, points_rule, explanation)
+
+    scenario: str
+    month: date
+    credits: int
+    first_due: date
+    last_due: date
+    overdue: int
 
 
-def _activity_data(activity: RecordedActivity) -> ActivityData:
-    assert activity.document is not None
-    document = activity.document
-    return ActivityData(
-        datetime.fromisoformat(document["started_at"]),
-        datetime.fromisoformat(document["ended_at"]),
-        {name: Decimal(value) for name, value in document["inputs"].items()},
-    )
+_DUE = """
+    SELECT scenario, date_trunc('month', day::timestamp)::date AS month, count(*) AS credits, min(due_on) AS first_due,
+        max(due_on) AS last_due, count(*) FILTER (WHERE due_on < $3) AS overdue
+    FROM service.provisional
+    WHERE source_id = $1 AND awaits = 'settlement' AND due_on < $2 AND (scenario, day) >= ($4, $5)
+    GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $6
+"""
+
+
+async def read_due(
+    tx: Connection, source_id: int, *, before: date, today: date, after: tuple[str, date], limit: int
+) -> list[DueMonth]:
+    """What a source has to settle, by scenario and month of the activity, as far as it is due before a day.
+
+    after   a scenario and a day: those that come before, in this order, are left out
+    """
+    return [DueMonth(**row) for row in await tx.fetch(_DUE, source_id, before, today, *after, limit)]
 
 
 class BalanceReader:

@@ -131,6 +131,30 @@ class Settings(BaseSettings):
             default="development: all; production: official,group_standard",
         ),
     ] = Field(default_factory=lambda values: _default_statuses(values.get("mode")))
+    rules_dir: Annotated[
+        Path | None,
+        Meaning(
+            "a deployment's own documents, read beside the shipped ones: methodologies/*.yaml, points/*.yaml",
+            "本部署自有的规则文档目录，与随附文档一并读取：methodologies/*.yaml、points/*.yaml",
+            default="none / 无",
+        ),
+    ] = None
+    approvers_file: Annotated[
+        Path | None,
+        Meaning(
+            "public keys of those who approve rules: a JSON file of keys with kid, role and person",
+            "审批人公钥文件 (JSON)，每个公钥注明 kid、角色与人员代码",
+            default="none: nothing can be approved / 无，即无法审批",
+        ),
+    ] = None
+    require_approvals: Annotated[
+        bool,
+        Meaning(
+            "credit only under documents that the competent authority and the technical body have both signed",
+            "仅依据主管部门与技术机构均已签署的规则文档计分",
+            default="development: false; production: true",
+        ),
+    ] = Field(default_factory=lambda values: values.get("mode") == "production")
 
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20), Meaning("largest request body, in bytes", "请求体上限（字节）")
@@ -231,6 +255,10 @@ def production_faults(settings: Settings) -> list[str]:
     if "demonstration" in settings.allowed_statuses:
         faults.append(
             "demonstration methodologies earn no real points: take demonstration out of TANPUHUI_ALLOWED_STATUSES"
+        )
+    if not settings.require_approvals:
+        faults.append(
+            "rules that nobody approved earn no real points: take TANPUHUI_REQUIRE_APPROVALS out, or set it to true"
         )
     if settings.clock_offset:
         faults.append("TANPUHUI_CLOCK_OFFSET is for tests: remove it")

@@ -1,7 +1,10 @@
 """The API as tests drive it: in this process, with tokens of the development issuer; sources and people on demand."""
 
+import asyncio
+import base64
 import itertools
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,16 +13,22 @@ from typing import Any
 
 import httpx
 import orjson
+import uvicorn
+from typer.testing import CliRunner, Result
 
 from api.app import create_app
 from api.auth import DevelopmentIssuer, Role
+from api.cli import app as cli
 from api.platform import Platform
 from api.problems import MEDIA_TYPE, PROBLEM_TYPES
 from service.database import Pool, open_pool
-from service.keyring import create_keyring
+from service.keyring import create_private_file
+from service.organisations import check_character
 from service.settings import Settings
 
 EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+KEYRING = b'{"current": 1, "keys": {"1": "%s"}}' % base64.b64encode(b"a key for tests, of 32 bytes ...")
+"""One for all: a database knows its keyring, and several APIs run over the tests' database."""
 _numbers = itertools.count(1)
 
 
@@ -52,24 +61,29 @@ class Api:
     async def source(self, **changes: Any) -> str:
         """A newly registered source; its URI."""
         uri = f"urn:tests:source:{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}"
-        body = {
-            "uri": uri,
-            "title_zh": "测试数据方",
-            "title_en": "A test provider",
-            "grade": "A",
-            "scenarios": ["shared-ebike"],
-            "valid_from": "2016-01-01",
-        }
+        body: dict[str, Any] = {"uri": uri, "title_zh": "测试数据方", "title_en": "A test provider", "grade": "A"}
+        if "licences" not in changes:
+            body |= {"scenarios": ["shared-ebike"], "valid_from": "2016-01-01"}
         answer = await self.client.put("/v1/sources", headers=self.bearer("operator"), json=body | changes)
         assert answer.status_code == 200, answer.text
         return uri
 
-    async def person(self, source: str | None = None, *, subject: str | None = None, kind: str = "citizen") -> Person:
-        """A newly enrolled participant, linked to a source with consent."""
+    async def person(
+        self,
+        source: str | None = None,
+        *,
+        subject: str | None = None,
+        kind: str = "citizen",
+        code: str | None = None,
+    ) -> Person:
+        """A newly enrolled participant, linked to a source with consent; an organisation has a code of its own unless
+        one is given."""
         source = source or await self.source()
         subject = subject or f"rider {next(_numbers)}"
         consent = {"purpose": "carbon-credit", "text_version": "tests-1", "given_at": "2026-01-01T08:00:00+08:00"}
-        body = {"kind": kind, "links": [{"source": source, "subject": subject, "consent": consent}]}
+        body: dict[str, Any] = {"kind": kind, "links": [{"source": source, "subject": subject, "consent": consent}]}
+        if kind != "citizen":
+            body["organisation"] = organisation(code or credit_code())
         answer = await self.client.post("/v1/participants", headers=self.bearer("operator"), json=body)
         assert answer.status_code == 201, answer.text
         made = answer.json()
@@ -126,6 +140,17 @@ class Api:
         return await self.client.post(path, headers=self.bearer("operator"), json={"reason": reason})
 
 
+def credit_code() -> str:
+    """A unified social credit code of nobody's."""
+    first = f"91310000MA{os.urandom(4).hex().upper()[:7]}"
+    return first + check_character(first)
+
+
+def organisation(code: str) -> dict[str, Any]:
+    """What an enrolment says of an organisation."""
+    return {"code": code, "mandate": {"text_version": "tests-1", "given_at": "2026-01-01T08:00:00+08:00"}}
+
+
 def ride(source: str, subject: str, event_id: str | None = None, *, km: str = "2.35", **data: Any) -> dict[str, Any]:
     """A ride of twelve minutes that is credited 35.01 g/km; `data` replaces fields of its data."""
     return {
@@ -173,7 +198,7 @@ async def pooled(url: str, size: int = 2) -> AsyncIterator[Pool]:
 async def running_api(database_url: str, redis_url: str | None, data_dir: Path, **changes: Any) -> AsyncIterator[Api]:
     """Run an API in this process. `changes` are settings."""
     keyring = data_dir / "keyring.json"
-    create_keyring(keyring)
+    create_private_file(keyring, KEYRING)
     issuer = DevelopmentIssuer(data_dir)
     settings = Settings(
         data_dir=data_dir,
@@ -188,3 +213,27 @@ async def running_api(database_url: str, redis_url: str | None, data_dir: Path, 
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://tests") as client:
             yield Api(client, issuer, app.state.platform)
+
+
+@asynccontextmanager
+async def served(api: Api) -> AsyncIterator[str]:
+    """The API on a port of this machine, for what speaks HTTP by itself; its address."""
+    transport = api.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    server = uvicorn.Server(uvicorn.Config(transport.app, lifespan="off", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def run_as_provider(api: Api, source: str, directory: Path, *words: str) -> Result:
+    """Run a command of `tanpuhui` as a data provider, at this API."""
+    token = directory / "token"
+    token.write_text(api.bearer("provider", source=source)["Authorization"].removeprefix("Bearer "), "utf-8")
+    async with served(api) as url:
+        arguments = [*words, "--source", source, "--url", url, "--token-file", str(token), "--json"]
+        return await asyncio.to_thread(CliRunner().invoke, cli, arguments)

@@ -26,6 +26,7 @@ import httpx
 import pytest
 import rfc8785
 import typer.main
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import REGISTRY
 
 import api.v1
@@ -33,6 +34,7 @@ import ledger.check
 import service.activities.models
 import service.poster
 import service.worker  # noqa: F401 - like the line above, and api.cli: importing them registers their metrics
+from api import methodology_page
 from api.auth import ROLE_SCOPES
 from api.cli import app
 from api.problems import PROBLEM_TYPES, describe_checks, describe_problems
@@ -40,17 +42,29 @@ from api.provider import ImportReport
 from ledger import journal, tables
 from ledger.leaves import (
     CreditFacts,
+    ManifestFacts,
+    MaturityFacts,
+    RuleApproval,
+    RuleFacts,
     credit_leaf,
     evidence_commitment,
     lapse_leaf,
+    manifest_leaf,
+    maturity_leaf,
     read_leaf,
     reversal_leaf,
+    rule_leaf,
+    settlement_commitment,
 )
 from service.activities.intake import ReportedActivity, evidence_document
+from service.approvals import RuleName, public_entry, sign_approval
 from service.clock import uuid7
 from service.database import ServiceTable
+from service.jws import thumbprint
 from service.keyring import Keyring
+from service.manifests import Counts, received_document
 from service.quantification.methodology import load_catalogue
+from service.quantification.model import Methodology
 from service.quantification.points import expires_on, load_points_rules
 from service.settings import describe_settings
 from tests.running import Api
@@ -88,6 +102,21 @@ def example_evidence() -> bytes:
     )
 
 
+EXAMPLE_RECORD = (
+    b'{"facts":{"tier":"2"},"first_day":"2026-01-01","last_day":"2026-01-31","scenario":"home-power","v":"1"}'
+)
+EXAMPLE_SOURCE_KEY = {"crv": "Ed25519", "kty": "OKP", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+EXAMPLE_RECEIVED = received_document("urn:example:rides", _RODE.date(), {"shared-ebike": Counts(1, 0, 82273, 82)})
+
+
+def example_approval(rule: RuleName, role: str, approver: str, seed: int) -> RuleApproval:
+    """An approval by the key of this seed, signed on the day of the ride."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))
+    kid, public_key = public_entry(key.public_key())["kid"], key.public_key().public_bytes_raw()
+    signature = sign_approval(key, "demo", rule, role, _RODE.date())
+    return RuleApproval(role, approver, kid, public_key.hex(), signature.hex(), _RODE.date())
+
+
 def example_leaves() -> dict[str, bytes]:
     """One leaf of every kind."""
     methodology = load_catalogue().in_force("shared-ebike", _RODE.date())
@@ -108,6 +137,48 @@ def example_leaves() -> dict[str, bytes]:
     back = journal.reversal_lines(holder, {bucket: 82}, credited)
     reversal = transfer(1, "reversal", back, reverses=credit.transfer_id, reason="posted_in_error")
     lapse = transfer(2, "lapse", journal.lapse_lines({date(2026, 4, 30): 17}, _RODE.date()))
+    waiting = journal.credit_lines(
+        account,
+        co2e_mg=96500,
+        points=96,
+        credit_class="scenario",
+        vintage=2026,
+        expires_on=bucket,
+        pending=True,
+        funded_points=9,
+    )
+    freed = journal.maturity_lines(journal.posted(account, waiting), waiting, expires_on=bucket)
+    maturity = transfer(3, "maturity", freed, matures=uuid7(_POSTED - timedelta(days=80), bytes([9] * 10)))
+    settled = MaturityFacts(
+        authority="source",
+        awaited="settlement",
+        facts=settlement_commitment(_SALT, EXAMPLE_RECORD),
+        source="urn:example:meters",
+        points_rule=rule.digest,
+    )
+    name = RuleName("methodology", methodology.id, methodology.version, methodology.digest)
+    approved = RuleFacts(
+        "demo",
+        "methodology",
+        methodology.id,
+        methodology.version,
+        methodology.status,
+        methodology.digest,
+        (
+            example_approval(name, "competent_authority", "bureau-3", 1),
+            example_approval(name, "technical_body", "institute-12", 2),
+        ),
+    )
+    closing = ManifestFacts(
+        source="urn:example:rides",
+        programme="demo",
+        region="310000",
+        day=_RODE.date(),
+        sequence=1,
+        digest=hashlib.sha256(b"the manifest's JWS").hexdigest(),
+        received=hashlib.sha256(EXAMPLE_RECEIVED).hexdigest(),
+        key=thumbprint(json.dumps(EXAMPLE_SOURCE_KEY, separators=(",", ":"))).hex(),
+    )
     event = Keyring(1, {1: _KEY}).tag("event", b"urn:example:rides\0ride-1")
     facts = CreditFacts(
         activity=credit.transfer_id,
@@ -122,6 +193,9 @@ def example_leaves() -> dict[str, bytes]:
         "credit": credit_leaf(credit, "citizen", facts, _NONCE),
         "reversal": reversal_leaf(reversal, "citizen", "operator", _NONCE),
         "lapse": lapse_leaf(lapse, "citizen", _NONCE),
+        "maturity": maturity_leaf(maturity, "citizen", settled, _NONCE),
+        "rule": rule_leaf(approved, _POSTED, _NONCE),
+        "manifest": manifest_leaf(closing, _POSTED + timedelta(days=1), _NONCE),
     }
 
 
@@ -139,6 +213,11 @@ def _worked_example() -> Iterator[str]:
     yield f"**Salt** (in the example the bytes 00 to 1f): `{_SALT.hex()}`  "
     commitment = evidence_commitment(_SALT, evidence)
     yield f"**Commitment**, SHA-256 of `tanpuhui/evidence/1\\n`, salt and document: `{commitment}`"
+    record, received = EXAMPLE_RECORD.decode(), EXAMPLE_RECEIVED.decode()
+    yield from ("", "**Settlement record** of the maturity, under the same salt:", "", "```json", record, "```")
+    yield from ("", "**What had been received**, for the manifest:", "", "```json", received, "```")
+    key = json.dumps(EXAMPLE_SOURCE_KEY, separators=(",", ":"))
+    yield from ("", "**The source's public key**, for its thumbprint:", "", "```json", key, "```")
     for kind, leaf in leaves.items():
         yield from ("", f"**Leaf of a {kind}**, {len(leaf)} bytes:", "", "```json", leaf.decode(), "```", "")
         yield f"- SHA-256 of the bytes: `{hashlib.sha256(leaf).hexdigest()}`"
@@ -246,7 +325,8 @@ def test_every_field_of_a_leaf_is_described() -> None:
         fields = read_leaf(leaf)
         assert rfc8785.dumps(fields) == leaf
         assert f"### {kind}" in text
-        for name in {*fields, *(name for line in fields["lines"] for name in line)}:
+        parts = [*fields.get("lines", ()), *fields.get("approvals", ())]
+        for name in {*fields, *(name for part in parts for name in part)}:
             assert f"| `{name}` |" in text, f"docs/audit.md says nothing of {name} in the leaf of a {kind}"
 
 
@@ -267,10 +347,23 @@ def test_every_difference_that_the_check_finds_is_described() -> None:
         assert f"`{name}`" in text, f"docs/operations.md does not say what to do about the difference {name}"
 
 
-def test_every_methodology_has_its_page_with_its_digest() -> None:
-    for methodology in load_catalogue().all():
-        page = (ROOT / f"docs/methodologies/{methodology.id}.md").read_text("utf-8")
-        assert methodology.digest in page
+GENERATED_PAGE = "<!-- from the document; renewed by .venv/bin/python -m tests.test_docs --write -->"
+
+
+def methodology_pages() -> dict[str, str]:
+    """docs/methodologies/: a page for each methodology, of its newest version, by the name of its file."""
+    versions: dict[str, list[Methodology]] = {}
+    for one in load_catalogue().all():
+        versions.setdefault(one.id, []).append(one)
+    written = {name: methodology_page.page(ones, ones[-1], ("zh", "en")) for name, ones in versions.items()}
+    return {f"{name}.md": "\n".join((*lines, "", GENERATED_PAGE, "")) for name, lines in written.items()}
+
+
+def test_every_methodology_has_its_page_and_every_page_its_methodology() -> None:
+    found = {path.name: path.read_text("utf-8") for path in (ROOT / "docs/methodologies").glob("*.md")}
+    assert found == methodology_pages(), "renew them: .venv/bin/python -m tests.test_docs --write"
+    for one in load_catalogue().all():
+        assert one.digest in found[f"{one.id}.md"]
 
 
 def test_the_result_of_an_import_is_described() -> None:
@@ -455,6 +548,12 @@ def write() -> None:
     for name, (file, lines) in GENERATED.items():
         path = ROOT / file
         path.write_text(_with_part(path.read_text("utf-8"), name, lines()), "utf-8")
+    pages = methodology_pages()
+    for path in (ROOT / "docs/methodologies").glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (ROOT / "docs/methodologies" / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,22 @@ Role = Literal["provider", "participant", "operator", "auditor"]
 
 # A token carries these scopes of its role or fewer, never others: an issuer's mistake gives nobody more than its role.
 ROLE_SCOPES: dict[str, frozenset[str]] = {
-    "provider": frozenset({"activities:write"}),
-    "participant": frozenset({"balance:read"}),
-    "operator": frozenset({"participants:enrol", "sources:register", "credits:reverse", "balance:read"}),
-    "auditor": frozenset({"balance:read", "audit:read"}),
+    "provider": frozenset({"activities:write", "manifests:read", "settlements:read"}),
+    "participant": frozenset({"balance:read", "waivers:write"}),
+    "operator": frozenset(
+        {
+            "participants:enrol",
+            "sources:register",
+            "registers:write",
+            "waivers:write",
+            "credits:reverse",
+            "balance:read",
+            "rules:approve",
+            "manifests:read",
+            "settlements:read",
+        }
+    ),
+    "auditor": frozenset({"balance:read", "audit:read", "manifests:read", "settlements:read"}),
 }
 
 REALM = "tanpuhui"

@@ -1,7 +1,7 @@
 """What an operator sees of the API: logs, metrics, and the middleware that writes both."""
 
 from api.observability.logs import configure_logging
-from api.observability.metrics import count_activities, metrics_environment, render_metrics
+from api.observability.metrics import count_activities, metrics_environment, observe_licences, render_metrics
 from api.observability.middleware import ObservabilityMiddleware
 
 __all__ = [
@@ -9,5 +9,6 @@ __all__ = [
     "configure_logging",
     "count_activities",
     "metrics_environment",
+    "observe_licences",
     "render_metrics",
 ]

@@ -8,7 +8,7 @@ processes are started with.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import (
@@ -38,9 +38,16 @@ LIMITER_LOCAL = Gauge(
     "Processes that limit by themselves because Redis does not answer",
     multiprocess_mode="livesum",
 )
+LICENCE_DAYS_LEFT = Gauge(
+    "tanpuhui_licence_days_left",
+    "Days on which a source's licence for a scenario still covers something, today included, when it was last read",
+    ["source", "scenario"],
+    multiprocess_mode="livemostrecent",
+)
 
 # Looking a labelled series up costs more than counting in it.
 _requests: dict[tuple[str, str, int], Histogram] = {}
+_licensed: dict[str, set[str]] = {}
 _decisions = {
     (scope, allowed): LIMIT_DECISIONS.labels(scope, "allowed" if allowed else "refused")
     for scope in ("shared", "local")
@@ -70,6 +77,15 @@ def count_limit_decisions(scope: str, allowed: Iterable[bool]) -> None:
         _decisions[scope, True].inc(passed)
     if passed < len(outcomes):
         _decisions[scope, False].inc(len(outcomes) - passed)
+
+
+def observe_licences(source: str, days_left: Mapping[str, int | None]) -> None:
+    """Show how long a source's licences last, by scenario; None is without an end. One that was taken away has 0."""
+    known = _licensed.setdefault(source, set())
+    known.update(days_left)
+    for scenario in known:
+        days = days_left.get(scenario, 0)
+        LICENCE_DAYS_LEFT.labels(source, scenario).set(float("inf") if days is None else days)
 
 
 def metrics_environment(data_dir: Path) -> dict[str, str]:

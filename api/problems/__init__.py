@@ -22,12 +22,14 @@ from api.problems.rendering import (
     render,
 )
 from api.problems.table import ORDER_OF_CHECKS, PROBLEM_TYPES, Language, ProblemType, Text
+from api.problems.words import WORDS, word
 
 __all__ = [
     "DEFAULT_BASE",
     "MEDIA_TYPE",
     "ORDER_OF_CHECKS",
     "PROBLEM_TYPES",
+    "WORDS",
     "Fault",
     "Language",
     "Problem",
@@ -48,4 +50,5 @@ __all__ = [
     "pointer",
     "problem_response",
     "render",
+    "word",
 ]

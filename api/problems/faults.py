@@ -43,6 +43,17 @@ FAULTS: dict[str, Text] = {
     "too-long": Text("过长，至多 {limit}", "is too long; at most {limit}"),
     "too-small": Text("过小，应不小于 {limit}", "is too small; at least {limit}"),
     "too-large": Text("过大，应不大于 {limit}", "is too large; at most {limit}"),
+    "overlaps": Text("与 {other} 的日期重叠", "overlaps the days of {other}"),
+    "repeated": Text("与 {other} 相同", "repeats {other}"),
+    "code-length": Text(
+        "统一社会信用代码应为 {expected} 个字符", "a unified social credit code has {expected} characters"
+    ),
+    "code-character": Text("第 {position} 位应为 {expected}", "its character {position} must be one of {expected}"),
+    "code-check": Text(
+        "第 {position} 位校验码应为 {expected}，请核对各位字符",
+        "its check character, the {position}th, would have to be {expected}: look for a mistyped character",
+    ),
+    "readings-invalid": Text("读数无法采用：{why_zh}", "the readings cannot be taken: {why}"),
     "invalid": Text("内容无效", "is not valid"),
 }
 
@@ -103,6 +114,8 @@ def _fault(error: Mapping[str, Any]) -> Fault:
 
 
 def _reason(kind: str, context: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    if kind in FAULTS and kind not in _FROM_PYDANTIC:  # a validator of ours named it, by PydanticCustomError
+        return kind, {name: str(value) for name, value in context.items()}
     if kind in _FROM_PYDANTIC:
         code, key = _FROM_PYDANTIC[kind]
         if key is None:

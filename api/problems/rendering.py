@@ -7,6 +7,7 @@ from typing import Any
 
 from api.problems.faults import Fault
 from api.problems.table import ORDER_OF_CHECKS, PROBLEM_TYPES, Language, ProblemType
+from api.problems.words import told
 
 DEFAULT_BASE = "urn:tanpuhui:problem:"
 LONGEST_PARAMETER = 200  # characters of a value that a detail repeats
@@ -108,7 +109,7 @@ class _Values:
             return f" {value}" if value else ""  # a number without a unit leaves no gap
         if name == "comparison" and value in _COMPARISONS:
             return _COMPARISONS[value][self._language == "en"]
-        return value
+        return told(name, value, self._language)
 
 
 def clean(params: Mapping[str, object]) -> dict[str, str]:

@@ -90,7 +90,7 @@ _CALLER = (
         "source-mismatch",
         403,
         Text("数据方与令牌不符", "Source is not the token's"),
-        Text("事件的 source 不是该令牌所属的数据方。", "The event's source is not the one this token belongs to."),
+        Text("source 不是该令牌所属的数据方。", "The source is not the one this token belongs to."),
         Text(
             "将 source 改为令牌中登记的标识，或换用对应的令牌。",
             "Send the source the token names, or use that source's token.",
@@ -277,11 +277,11 @@ _ACTIVITY = (
         422,
         Text("方法学不得用于本部署", "Methodology is not allowed here"),
         Text(
-            "方法学 {methodology} 的状态为 {status}，本部署不据此计分；未保留任何内容。",
-            "The methodology {methodology} has the status {status}, which earns nothing here. Nothing was kept.",
+            "本部署不按方法学 {methodology} 计入：{because}。未保留任何内容。",
+            "Nothing is credited here under the methodology {methodology}: {because}. Nothing was kept.",
         ),
         Text("仅报送本部署认可的场景。", "Report scenarios this deployment credits."),
-        shown=("methodology",),
+        shown=("methodology", "because"),
     ),
     ProblemType(
         "activity-in-future",
@@ -412,9 +412,386 @@ _ACTIVITY = (
         final=True,
         shown=("value", "unit"),
     ),
+    ProblemType(
+        "not-one-day",
+        422,
+        Text("不是一个整日", "Not one whole day"),
+        Text(
+            "该方法学按日计量，应自零时报至次日零时（Asia/Shanghai），收到 {started_at} 至 {ended_at}。",
+            "The methodology counts days, from midnight to the next midnight in Asia/Shanghai; "
+            "what came is {started_at} to {ended_at}.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("started_at", "ended_at"),
+    ),
+    ProblemType(
+        "not-whole-period",
+        422,
+        Text("不是完整的日历周期", "Not whole calendar periods"),
+        Text(
+            "该方法学按整{unit}计量，应自首日零时报至末日的次日零时（Asia/Shanghai），"
+            "收到 {started_at} 至 {ended_at}。",
+            "The methodology counts whole calendar {unit}s, from the first midnight to the midnight after the last day "
+            "in Asia/Shanghai; what came is {started_at} to {ended_at}.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("started_at", "ended_at"),
+    ),
+    ProblemType(
+        "period-too-long",
+        422,
+        Text("报送的周期过长", "Period is too long"),
+        Text(
+            "一次至多报送 {at_most} 个{unit}，收到 {units} 个。",
+            "One report covers {at_most} {unit}s at most; this one covers {units}.",
+        ),
+        Text("拆成较短的周期，以新的 id 报送。", "Report shorter periods, each under a new id."),
+        final=True,
+        shown=("at_most", "units"),
+    ),
+    ProblemType(
+        "unknown-reading",
+        422,
+        Text("方法学没有此项读数", "Unknown readings"),
+        Text(
+            "方法学没有读数或基准 {name}；它的读数与基准为：{known}。",
+            "The methodology has no readings or baseline {name}; it has: {known}.",
+        ),
+        _CORRECT,
+        shown=("name",),
+    ),
+    ProblemType(
+        "missing-reading",
+        422,
+        Text("缺少读数", "Missing readings"),
+        Text("缺少方法学所需的读数 {name}。", "The methodology needs the readings {name}, which are missing."),
+        _CORRECT,
+        shown=("name",),
+    ),
+    ProblemType(
+        "missing-baseline",
+        422,
+        Text("缺少基准期读数", "Missing baseline"),
+        Text(
+            "缺少基准 {name}：需要 {first} 至 {last}（含）的读数。",
+            "The baseline {name} is missing: readings of {first} to {last}, both included, are needed.",
+        ),
+        _CORRECT,
+        shown=("name", "first", "last"),
+    ),
+    ProblemType(
+        "readings-invalid",
+        422,
+        Text("读数无法采用", "Readings cannot be taken"),
+        Text("读数 {name} 无法采用：{why}。", "The readings {name} cannot be taken: {why}."),
+        _CORRECT,
+        shown=("name",),
+    ),
+    ProblemType(
+        "readings-incomplete",
+        422,
+        Text("读数不完整", "Readings are incomplete"),
+        Text(
+            "读数 {name} 覆盖了 {covered}，最长缺口 {longest_gap}；各时段的覆盖比例须不小于 {coverage_at_least}，"
+            "缺口不得超过 {longest_gap_h} h。",
+            "The readings {name} cover {covered}, with a gap of up to {longest_gap}; in every window a share of "
+            "{coverage_at_least} is needed, and no gap over {longest_gap_h} h.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("name", "covered", "longest_gap", "coverage_at_least", "longest_gap_h"),
+    ),
+    ProblemType(
+        "methodology-incomplete",
+        422,
+        Text("方法学尚不完整", "Methodology is incomplete"),
+        Text(
+            "方法学 {methodology} 写明尚有未知内容，无法据此计算；未保留任何内容。",
+            "The methodology {methodology} says itself that parts of it are not known: nothing is computed with it. "
+            "Nothing was kept.",
+        ),
+        Text("待完整的版本生效后，用同一 id 重发。", "Send it again, same id, once a complete version is in force."),
+        shown=("methodology",),
+    ),
+    ProblemType(
+        "claim-window-closed",
+        422,
+        Text("已过报送期限", "Reported too late"),
+        Text(
+            "该方法学的行为须在 {last_day} 之后 {days} 日内报送，此件于 {reported} 报送。",
+            "This methodology's activities are reported within {days} days of {last_day}; this one came on {reported}.",
+        ),
+        Text("此结论不再改变；今后请在期限内报送。", "This answer is final; report within the window from now on."),
+        final=True,
+        shown=("last_day", "days", "reported"),
+    ),
+    ProblemType(
+        "missing-reference",
+        422,
+        Text("缺少标识", "Missing reference"),
+        Text(
+            "方法学 {methodology} 须以 references 中的 {name} 辨认此行为，以免重复计算；报送中没有。未保留任何内容。",
+            "The methodology {methodology} tells activities apart by the reference {name}, so that none counts twice; "
+            "the report has none. Nothing was kept.",
+        ),
+        _CORRECT,
+        shown=("methodology", "name"),
+    ),
+    ProblemType(
+        "activity-too-long",
+        422,
+        Text("行为持续过长", "Activity lasts too long"),
+        Text(
+            "按时段辨认的行为至多持续 {hours} 小时，此件更长。",
+            "An activity that is told apart by its time lasts {hours} hours at most; this one is longer.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("hours",),
+    ),
+    ProblemType(
+        "participant-kind-not-eligible",
+        422,
+        Text("该类参与者不适用", "Not for this kind of participant"),
+        Text(
+            "该方法学适用于：{eligible}；此参与者的类别为{kind}。",
+            "The methodology is for: {eligible}; this participant is a {kind}.",
+        ),
+        Text("此结论不再改变，无需重发。", "This answer is final; there is nothing to send again."),
+        final=True,
+        shown=("kind", "eligible"),
+    ),
+    ProblemType(
+        "participant-covered",
+        422,
+        Text("参与者已纳入碳市场", "Participant is covered by emission trading"),
+        Text(
+            "该参与者自 {valid_from} 至 {valid_to} 纳入 {scheme}（依据：{source}），"
+            "行为在 {first_day} 至 {last_day}：其减排已在该机制中计算。",
+            "From {valid_from} to {valid_to} the participant is covered by {scheme} (source: {source}); the "
+            "activity is of {first_day} to {last_day}, and what it saves counts there.",
+        ),
+        Text(
+            "此结论不再改变；名录有误时请平台运营方更正，再以新的 id 报送。",
+            "This answer is final; if the register is wrong, have the operator correct it and report under a new id.",
+        ),
+        final=True,
+        shown=("scheme", "valid_from", "valid_to", "first_day", "last_day"),
+    ),
+    ProblemType(
+        "site-covered",
+        422,
+        Text("场所已纳入碳市场", "Site is covered by emission trading"),
+        Text(
+            "所在场所的单位自 {valid_from} 至 {valid_to} 纳入 {scheme}（依据：{source}），"
+            "行为在 {first_day} 至 {last_day}：其减排已在该机制中计算。",
+            "From {valid_from} to {valid_to} the organisation of the site is covered by {scheme} (source: {source}); "
+            "the activity is of {first_day} to {last_day}, and what it saves counts there.",
+        ),
+        Text(
+            "此结论不再改变；名录有误时请平台运营方更正，再以新的 id 报送。",
+            "This answer is final; if the register is wrong, have the operator correct it and report under a new id.",
+        ),
+        final=True,
+        shown=("scheme", "valid_from", "valid_to", "first_day", "last_day"),
+    ),
+    ProblemType(
+        "claimed-elsewhere",
+        422,
+        Text("已在其他机制中主张", "Claimed in another scheme"),
+        Text(
+            "该装置自 {valid_from} 至 {valid_to} 的环境权益已在 {scheme} 中主张（依据：{source}），"
+            "行为在 {first_day} 至 {last_day}。",
+            "From {valid_from} to {valid_to} what the installation saves is claimed in {scheme} (source: {source}); "
+            "the activity is of {first_day} to {last_day}.",
+        ),
+        Text(
+            "此结论不再改变；登记有误时请平台运营方更正，再以新的 id 报送。",
+            "This answer is final; if the register is wrong, have the operator correct it and report under a new id.",
+        ),
+        final=True,
+        shown=("scheme", "valid_from", "valid_to", "first_day", "last_day"),
+    ),
+    ProblemType(
+        "already-claimed",
+        409,
+        Text("已被计入", "Already claimed"),
+        Text(
+            "每个{what}只计入一次；此前的行为 {earlier} 已计入同一{what}。",
+            "One {what} counts once; the earlier activity {earlier} counted this {what} already.",
+        ),
+        Text(
+            "此结论不再改变；若是{what}填错，以正确内容和新的 id 报送。",
+            "This answer is final; if the {what} was mistyped, report the right one under a new id.",
+        ),
+        final=True,
+        shown=("what", "earlier"),
+    ),
+    ProblemType(
+        "overlaps-claim",
+        409,
+        Text("时段与先前的行为重叠", "Overlaps an earlier claim"),
+        Text(
+            "同一{what}在同一时段只计入一次；此前的行为 {earlier} 与此件的时段重叠。",
+            "One {what} counts once at any time; the earlier activity {earlier} of the same {what} overlaps this one.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("what", "earlier"),
+    ),
+    ProblemType(
+        "overlaps-activity",
+        409,
+        Text("同一时间已有另一行为", "Somewhere else at that time"),
+        Text(
+            "一人不能同时进行两次{what}；该参与者此前的行为 {earlier} 与此件的时段重叠。",
+            "Nobody does two activities of “{what}” at once; the earlier activity {earlier} of this participant "
+            "overlaps this one.",
+        ),
+        _FINAL,
+        final=True,
+        shown=("what", "earlier"),
+    ),
+    ProblemType(
+        "baseline-differs",
+        409,
+        Text("读数与先前报送的不一致", "Readings differ from those told before"),
+        Text(
+            "同一计量表同一时期的读数 {what} 此前已按另一数值报送，不能再以不同数值作为基准或用量。",
+            "For the same meter and time the readings {what} were told before with another total; they cannot be told "
+            "otherwise now, neither as use nor as baseline.",
+        ),
+        Text(
+            "此结论不再改变；先以 replaces 更正有误的那一次，再以新的 id 报送。",
+            "This answer is final; correct whichever was wrong, with `replaces`, then report this one under a new id.",
+        ),
+        final=True,
+        shown=("what",),
+    ),
+    ProblemType(
+        "cap-reached",
+        409,
+        Text("已达上限", "Cap is reached"),
+        Text(
+            "上限 {cap} 为每{per} {at_most} {of}，已用 {used}；此件不再计入。",
+            "The cap {cap} is {at_most} {of} in a {per}, of which {used} is used; this one earns nothing.",
+        ),
+        Text("此结论不再改变，无需重发。", "This answer is final; there is nothing to send again."),
+        final=True,
+        shown=("cap", "per", "at_most", "used"),
+    ),
+    ProblemType(
+        "activity-not-found",
+        404,
+        Text("没有此事件", "No such event"),
+        Text(
+            "该数据方没有以此 id 报送过事件；未保留任何内容。",
+            "This source has reported no event under this id. Nothing was kept.",
+        ),
+        Text(
+            "检查 id；只能撤回或更正本数据方自己的事件。",
+            "Check the id; a source retracts and corrects events of its own alone.",
+        ),
+    ),
+    ProblemType(
+        "already-corrected",
+        409,
+        Text("所更正的事件已撤回", "What it corrects was taken back"),
+        Text(
+            "所更正的事件此前已由 {reversal} 撤回；只能更正仍然有效的事件。",
+            "The event that this one replaces was taken back by {reversal} before; a correction corrects what stands.",
+        ),
+        Text(
+            "此结论不再改变；需要再次更正时，replaces 填最近一次更正的 id，或以新事件报送。",
+            "This answer is final; to correct a correction, name that one in `replaces`, or report a new event.",
+        ),
+        final=True,
+        shown=("reversal",),
+    ),
+    ProblemType(
+        "nothing-to-retract",
+        409,
+        Text("没有可撤回的入账", "Nothing to retract"),
+        Text(
+            "该事件报送时已被拒绝，没有入账可撤回。",
+            "The event was refused when it came: nothing was credited for it.",
+        ),
+        Text("无需撤回。", "There is nothing to take back."),
+    ),
 )
 
 _RECORDS = (
+    ProblemType(
+        "malformed-jws",
+        400,
+        Text("不是有效的 JWS", "Not a compact JWS"),
+        Text("请求体不是紧凑格式的 JWS：{why}。", "The body is not a compact JWS: {why}."),
+        Text(
+            "按 RFC 7515 第 7.1 节签名后，不加空白与换行重发。",
+            "Sign it as RFC 7515, 7.1 describes, and send it without white space.",
+        ),
+    ),
+    ProblemType(
+        "signature-refused",
+        403,
+        Text("签名未通过验证", "Signature was not accepted"),
+        Text("该内容的签名未通过验证：{why}。", "The signature under the content was not accepted: {why}."),
+        Text(
+            "用本数据方已登记且在有效期内的密钥（Ed25519 用 EdDSA，P-256 用 ES256）重新签名。",
+            "Sign it with a key registered for this source and valid now: EdDSA for Ed25519, ES256 for P-256.",
+        ),
+        shown=("reason",),
+    ),
+    ProblemType(
+        "source-key-conflict",
+        409,
+        Text("此 kid 已用于另一密钥", "The kid stands for another key"),
+        Text(
+            "该数据方已用此 kid 登记了另一密钥，或登记了不同的生效时间，或更早的失效时间。",
+            "The source has registered another key under this kid, or this one with another beginning or an earlier "
+            "end.",
+        ),
+        Text(
+            "新密钥使用新的 kid；已登记的密钥只能设定失效时间或将其提前。",
+            "Give a new key a kid of its own; a registered one can only be ended, or end earlier.",
+        ),
+    ),
+    ProblemType(
+        "day-not-closable",
+        422,
+        Text("该日不能报送日清单", "The day cannot be closed"),
+        Text("{day} 不能报送日清单：{why}。未保留任何内容。", "{day} cannot be closed: {why}. Nothing was kept."),
+        Text("在该日结束后报送；日期按 Asia/Shanghai 计。", "Close a day once it is over in Asia/Shanghai."),
+        shown=("day",),
+    ),
+    ProblemType(
+        "manifest-conflict",
+        409,
+        Text("该序号已有另一日清单", "Another manifest has this number"),
+        Text(
+            "该日的这一序号已有另一内容的日清单，其摘要为 {digest}。",
+            "Another manifest of this day has this sequence number; its digest is {digest}.",
+        ),
+        Text("更正使用下一个序号。", "A correction is the next sequence number."),
+        shown=("digest",),
+    ),
+    ProblemType(
+        "manifest-out-of-sequence",
+        409,
+        Text("日清单序号不连续", "Manifest is out of sequence"),
+        Text("该日的下一个序号应为 {expected}。", "The next sequence number of this day is {expected}."),
+        Text("以该序号重新签名后报送。", "Sign it again with that number."),
+        shown=("expected",),
+    ),
+    ProblemType(
+        "source-not-found",
+        404,
+        Text("没有此数据方", "No such source"),
+        Text("没有登记此数据方。", "No source is registered under this URI."),
+        Text("检查 uri；登记由平台运营方完成。", "Check the URI; the operator registers sources."),
+    ),
     ProblemType(
         "participant-not-found",
         404,
@@ -464,6 +841,50 @@ _RECORDS = (
         Text("没有此方法学", "No such methodology"),
         Text("没有此摘要对应的方法学。", "No methodology has this digest."),
         Text("在 /v1/methodologies 中查找摘要。", "Find the digest in /v1/methodologies."),
+    ),
+    ProblemType(
+        "rule-not-found",
+        404,
+        Text("没有此规则文档", "No such rule document"),
+        Text(
+            "没有名为 {name} 的规则文档或场景，或没有所要的版本 {version}。",
+            "No rule document or scenario is named {name}, or it has no version {version}.",
+        ),
+        Text("对照 /v1/methodologies 与 /v1/points-rules。", "Look it up in /v1/methodologies and /v1/points-rules."),
+        shown=("name",),
+    ),
+    ProblemType(
+        "times-needed",
+        422,
+        Text("需要开始与结束时间", "Times are needed"),
+        Text(
+            "方法学 {methodology} 的结果取决于时间：{why}。",
+            "What the methodology {methodology} gives depends on the times: {why}.",
+        ),
+        Text("同时给出 started_at 与 ended_at。", "Give both started_at and ended_at."),
+        shown=("methodology",),
+    ),
+    ProblemType(
+        "approval-refused",
+        403,
+        Text("签名不被接受", "Signature not accepted"),
+        Text("该审批签名不被接受：{why}。", "The signature approves nothing: {why}."),
+        Text(
+            "用登记的密钥，以其登记的角色，为本计划、以当日日期对平台现有文档的摘要重新签名。",
+            "Sign the document as it is here for this programme, with today's date and a registered key in its role.",
+        ),
+        shown=("reason",),
+    ),
+    ProblemType(
+        "approval-conflict",
+        409,
+        Text("与已有审批冲突", "Conflicts with another approval"),
+        Text("该签名与已有审批冲突：{why}。", "The signature cannot stand beside what is there: {why}."),
+        Text(
+            "主管部门与技术机构须由不同的人各签署一次。",
+            "The competent authority and the technical body each sign once, by different people.",
+        ),
+        shown=("reason",),
     ),
     ProblemType(
         "not-reversible",
@@ -547,7 +968,8 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
     CheckStep(Text("权限", "scope and ownership"), ("forbidden",)),
     CheckStep(Text("内容类型与大小", "media type and size"), ("unsupported-media-type", "payload-too-large")),
     CheckStep(
-        Text("JSON 与批次大小", "JSON and number of events"), ("malformed-json", "batch-empty", "batch-too-large")
+        Text("JSON 与批次大小", "JSON and number of events"),
+        ("malformed-jws", "malformed-json", "batch-empty", "batch-too-large"),
     ),
     CheckStep(Text("限额：请求数与条数", "quota of requests and items"), ("quota-exceeded",)),
     CheckStep(
@@ -558,17 +980,30 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
         Text("数据方与令牌相符且已登记", "the source is the token's, and registered"),
         ("source-mismatch", "source-not-registered"),
     ),
+    CheckStep(Text("日清单的签名", "the signature of a manifest"), ("signature-refused",)),
     CheckStep(
         Text("先前的结论：同一事件得到同一结论", "an earlier answer: the same event is answered as before"),
-        ("event-conflict",),
+        ("event-conflict", "manifest-conflict"),
     ),
     CheckStep(
         Text("日期、许可与时间", "calendar, licence and time"),
-        ("outside-calendar", "scenario-not-licensed", "source-licence-not-valid", "activity-in-future"),
+        (
+            "outside-calendar",
+            "scenario-not-licensed",
+            "source-licence-not-valid",
+            "activity-in-future",
+            "day-not-closable",
+        ),
     ),
     CheckStep(
         Text("规则已生效并可用于本部署", "rules are in force, and allowed here"),
-        ("unknown-scenario", "no-methodology-in-force", "no-points-rule-in-force", "methodology-not-allowed"),
+        (
+            "unknown-scenario",
+            "no-methodology-in-force",
+            "no-points-rule-in-force",
+            "methodology-not-allowed",
+            "claim-window-closed",
+        ),
     ),
     CheckStep(
         Text(
@@ -582,22 +1017,52 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
             "missing-input",
             "improper-number",
             "input-out-of-range",
+            "not-one-day",
+            "not-whole-period",
+            "period-too-long",
+            "unknown-reading",
+            "missing-reading",
+            "missing-baseline",
+            "readings-invalid",
+            "readings-incomplete",
+            "methodology-incomplete",
             "missing-factor",
             "condition-not-met",
             "not-computable",
             "no-reduction",
+            "missing-reference",
+            "activity-too-long",
         ),
     ),
     CheckStep(Text("用户已关联并同意", "the person is linked and has consented"), ("subject-not-linked",)),
     CheckStep(
+        Text("所更正或撤回的事件存在且仍有效", "the event that is corrected or taken back is there, and still stands"),
+        ("activity-not-found", "already-corrected", "nothing-to-retract"),
+    ),
+    CheckStep(
+        Text("参与者的类别与各登记名录", "the participant's kind, and the registers"),
+        ("participant-kind-not-eligible", "participant-covered", "site-covered", "claimed-elsewhere"),
+    ),
+    CheckStep(
+        Text("只计入一次；再看上限", "nothing counts twice; then the caps"),
+        ("already-claimed", "overlaps-claim", "overlaps-activity", "baseline-differs", "cap-reached"),
+    ),
+    CheckStep(
         Text("记录存在，且其状态允许", "the records exist, and their state allows it"),
         (
+            "source-key-conflict",
+            "manifest-out-of-sequence",
+            "source-not-found",
             "participant-not-found",
             "participant-conflict",
             "programme-mismatch",
             "link-not-found",
             "transfer-not-found",
             "methodology-not-found",
+            "rule-not-found",
+            "times-needed",
+            "approval-refused",
+            "approval-conflict",
             "not-reversible",
             "already-reversed",
         ),

@@ -99,13 +99,13 @@ def _answered(outcome: Any) -> Answered:
                 Fate("", "", int(outcome["reduction_mg"]), int(outcome["points"]), transfer_id), again=False
             )
         case "refused":
-            return Answered(Fate(_reason(outcome["problem"]), str(outcome["problem"].get("detail", ""))), again=False)
+            return Answered(Fate(reason_of(outcome["problem"]), str(outcome["problem"].get("detail", ""))), again=False)
         case "duplicate":
             return Answered(_answered(outcome["first"]).fate, again=True)
     raise ValueError("an outcome is credited, refused or duplicate")
 
 
-def _reason(problem: dict[str, Any]) -> str:
+def reason_of(problem: dict[str, Any]) -> str:
     """The slug that ends the problem's type, and the condition when it names one."""
     slug = re.split(r"[:/#]", str(problem["type"]).rstrip("/"))[-1]
     condition = problem.get("condition")

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeVar
 import httpx
 import orjson
 
+from api.provider.closing import OutcomesFile
 from api.provider.outcomes import (
     MALFORMED_ROW,
     Counted,
@@ -110,6 +111,7 @@ async def post_rides(
     concurrency: int = 2,
     on_progress: Progress | None = None,
     refused_to: Path | None = None,
+    outcomes_to: Path | None = None,
     language: Literal["zh", "en"] = "en",
     patience: Patience | None = None,
 ) -> ImportReport:
@@ -118,6 +120,7 @@ async def post_rides(
     enrol        called before a batch is posted with those of its riders not seen before, who are then remembered
     on_progress  called after each batch, with a report that goes on changing
     refused_to   a CSV of the refused: row, line, event_id, reason, detail (in `language`)
+    outcomes_to  a CSV of every answer, from which `tanpuhui manifest make` closes a day
 
     Raises ImportStopped, whose report counts the batches that were answered. Posting the rows again credits none twice.
     """
@@ -129,7 +132,7 @@ async def post_rides(
     enrolling = asyncio.Lock()  # no batch may go out while another is still enrolling one of its riders
     headers = headers_of(token, "application/cloudevents-batch+json") | {"Accept-Language": language}
 
-    with RefusedFile(refused_to, language) as refused:
+    with RefusedFile(refused_to, language) as refused, OutcomesFile(outcomes_to) as outcomes:
 
         async def post(batch: _Batch) -> None:
             if enrol is not None:
@@ -144,6 +147,7 @@ async def post_rides(
                 refused.write(bad, MALFORMED_ROW, getattr(bad.detail, language))
             for item, fate in zip(batch.items, fates, strict=True):
                 add(report, fate)
+                outcomes.write(item.row.event_id, feed.scenario, fate, datetime.now(UTC))
                 if fate.reason:
                     refused.write(item.row, fate.reason, fate.detail)
             report.seconds = time.monotonic() - began

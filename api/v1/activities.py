@@ -4,15 +4,26 @@ order."""
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import orjson
-from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from fastapi import APIRouter, Query
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,9 +46,14 @@ from api.problems import (
 )
 from api.routing import DirectRoute
 from service.activities.intake import Refusal, Report, ReportedActivity, assess
+from service.activities.references import ReferenceInvalid, canonical_reference
+from service.organisations import CodeMalformed, parse_code
 from service.posting import Credited, Duplicate, Outcome
+from service.quantification.readings import Readings, ReadingsInvalid, parse_readings
 
 router = APIRouter(tags=["activities"], route_class=DirectRoute)
+
+Post = Callable[[Sequence[Report]], Awaitable[list[Outcome]]]
 
 EVENT_TYPE = "org.tanpuhui.activity.v1"
 STRUCTURED, BATCH, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/json"
@@ -66,10 +82,62 @@ Figure = Annotated[Decimal, BeforeValidator(_figure, json_schema_input_type=str 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 Basis = Literal["metered", "track", "straight_line", "station_distance", "declared"]
+Reference = Literal["operator", "order", "payment", "meter", "installation", "address", "site"]
+
+
+def _nameable(name: str, text: str) -> str:
+    try:
+        canonical_reference(name, text)
+    except ReferenceInvalid as invalid:
+        raise PydanticCustomError("bad-format", "no reference", {"pattern": invalid.expected}) from None
+    return text
+
+
+Vehicle = Annotated[Word, AfterValidator(partial(_nameable, "vehicle"))]
+Installation = Annotated[Word, AfterValidator(partial(_nameable, "installation"))]
+
+
+def _code(text: str) -> str:
+    try:
+        return parse_code(text)
+    except CodeMalformed as malformed:
+        where = {"position": malformed.position, "expected": malformed.expected}
+        raise PydanticCustomError(malformed.code, "no unified social credit code", where) from None
+
+
+CreditCode = Annotated[Word, AfterValidator(_code)]  # GB 32100-2015, in upper case
+
+
+def _referring(references: dict[Reference, str]) -> dict[Reference, str]:
+    """Every reference names something; a site is an organisation by its code."""
+    for name, text in references.items():
+        _nameable(name, text)
+    return {**references, "site": _code(references["site"])} if "site" in references else references
+
+
+def _readings(value: object) -> object:
+    if isinstance(value, Readings):
+        return value
+    try:
+        return parse_readings(value)
+    except ReadingsInvalid as invalid:
+        raise PydanticCustomError("readings-invalid", "{why}", {"why": invalid.en, "why_zh": invalid.zh}) from None
+
+
+Series = Annotated[
+    Any,
+    BeforeValidator(_readings),
+    WithJsonSchema({"type": "object", "description": "Readings of a meter: docs/api.md, “Meter readings”."}),
+]
 
 
 class ActivityData(BaseModel):
-    """What was done: the scenario, when, and the figures its methodology asks for, in the methodology's units."""
+    """What was done: the scenario, when, and the figures its methodology asks for, in the methodology's units.
+
+    `references` name the thing behind it (an order, a payment, a meter), so that it counts once; `readings` are a
+    meter's over whole days, months or years, `baseline` those of the time it is compared with. `replaces` is the id of
+    an earlier event of yours that this one corrects.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -78,7 +146,11 @@ class ActivityData(BaseModel):
     ended_at: Moment
     inputs: Annotated[dict[Name, Figure], Field(max_length=16)]
     basis: Annotated[dict[Name, Basis], Field(max_length=16)] = {}
-    vehicle: Word | None = None
+    vehicle: Vehicle | None = None
+    references: Annotated[dict[Reference, Word], Field(max_length=8), AfterValidator(_referring)] = {}
+    readings: Annotated[dict[Name, Series], Field(max_length=8)] = {}
+    baseline: Annotated[dict[Name, Series], Field(max_length=8)] = {}
+    replaces: Word | None = None
 
 
 class ActivityEvent(BaseModel):
@@ -98,13 +170,14 @@ class ActivityEvent(BaseModel):
 
 
 class CreditedItem(BaseModel):
-    """Credited: whole milligrams CO2e and whole points, under this transfer."""
+    """Credited: whole milligrams CO2e and whole points, under this transfer; while `pending` they cannot be used."""
 
     id: str
     outcome: Literal["credited"]
     transfer_id: str
     reduction_mg: int
     points: int
+    pending: bool
 
 
 class RefusedItem(BaseModel):
@@ -135,7 +208,10 @@ _PROBLEMS = openapi_problems(
     "malformed-event", "batch-empty", "batch-too-large", "quota-exceeded", "source-mismatch",
     "source-not-registered", "event-conflict", "scenario-not-licensed", "source-licence-not-valid",
     "activity-in-future", "unknown-scenario", "no-methodology-in-force", "no-points-rule-in-force",
-    "outside-calendar", "methodology-not-allowed", "subject-not-linked", "ends-before-start", "unknown-input",
+    "outside-calendar", "methodology-not-allowed", "subject-not-linked", "activity-not-found",
+    "already-corrected", "missing-reference", "claim-window-closed", "activity-too-long", "already-claimed",
+    "overlaps-claim", "overlaps-activity", "baseline-differs", "cap-reached", "participant-kind-not-eligible",
+    "participant-covered", "site-covered", "claimed-elsewhere", "ends-before-start", "unknown-input",
     "missing-input", "improper-number", "input-out-of-range", "missing-factor", "condition-not-met",
     "not-computable", "no-reduction", "overloaded", "temporarily-unavailable", "posting-failed", "internal-error",
 )  # fmt: skip
@@ -155,13 +231,15 @@ _PROBLEMS = openapi_problems(
     },
     openapi_extra=openapi_body(STRUCTURED, model=ActivityEvent, batch=BATCH),
 )
-async def report_activities(request: Request) -> Response:
+async def report_activities(
+    request: Request, dry_run: Annotated[bool, Query(description="Answer, and do nothing.")] = False
+) -> Response:
     """Report one activity (a CloudEvent, structured or binary) or a batch of up to 1,000.
 
     Binary mode is `application/json` with the data as body and the event's attributes in `ce-` headers,
     percent-encoded. Each event is credited once, however often it is sent: repeat it with the same id whenever no
     answer came. A single event's refusal is the answer's problem; in a batch every item has its own outcome, and one
-    item never harms another.
+    item never harms another. With `dry_run=true` everything is decided as it would be now, and nothing is stored.
     """
     platform, language = platform_of(request), language_of(request)
     caller = await admit(request, "activities:write")
@@ -171,12 +249,21 @@ async def report_activities(request: Request) -> Response:
     content = parse_json(await read_body(request, platform.settings.max_body_bytes))
     events = _batch(content, platform) if kind == BATCH else [_binary(request, content) if kind == BINARY else content]
     headers = await charge(request, caller, len(events))
-    outcomes = await _outcomes(events, caller, platform)
-    _count(outcomes)
-    headers |= localized(language)
+    post: Post = platform.poster.rehearse if _is_dry_run(request) else platform.poster.post
+    outcomes = await _outcomes(events, caller, platform, post)
+    if post == platform.poster.post:
+        _count(outcomes)
+    headers |= localized(language) | await _licence_warning(events, caller, platform)
     if kind == BATCH:
         return _json(200, _batch_answer(events, outcomes, language, platform), headers)
     return _single_answer(_id_of(events[0]), outcomes[0], language, platform, headers)
+
+
+def _is_dry_run(request: Request) -> bool:
+    asked = request.query_params.getlist("dry_run")
+    if asked in ([], ["true"], ["false"]):
+        return asked == ["true"]
+    raise Problem("malformed-request", faults=[Fault("dry_run", "wrong-value", {"expected": "true, false"}, "query")])
 
 
 def _batch(content: object, platform: Platform) -> list[object]:
@@ -198,7 +285,9 @@ def _binary(request: Request, data: object) -> dict[str, object]:
     return {**attributes, "data": data}
 
 
-async def _outcomes(events: Sequence[object], caller: Caller, platform: Platform) -> list[Outcome | Problem]:
+async def _outcomes(
+    events: Sequence[object], caller: Caller, platform: Platform, post: Post
+) -> list[Outcome | Problem]:
     """Judge every event in pure code, post what can be posted together, and put the outcomes in the events' order."""
     outcomes: dict[int, Outcome | Problem] = {}
     reports: list[tuple[int, Report]] = []
@@ -223,9 +312,24 @@ async def _outcomes(events: Sequence[object], caller: Caller, platform: Platform
                 (number, assess(_reported(event), licence, platform.rules, platform.keyring, platform.fresh, now))
             )
     if reports:
-        posted = await platform.poster.post([report for _, report in reports])
+        posted = await post([report for _, report in reports])
         outcomes.update(zip((number for number, _ in reports), posted, strict=True))
     return [outcomes[number] for number in range(len(events))]
+
+
+async def _licence_warning(events: Sequence[object], caller: Caller, platform: Platform) -> dict[str, str]:
+    """The scenarios among these events whose licence is about to end, with its last day: a list of RFC 9651."""
+    licence = await platform.licence(caller.source) if caller.source else None
+    if licence is None or not licence.ending:
+        return {}
+    named = {scenario for event in events if isinstance(scenario := _scenario_of(event), str)}
+    ending = [f'{name};last-day="{last}"' for name, last in sorted(licence.ending.items()) if name in named]
+    return {"Tanpuhui-Licence-Warning": ", ".join(ending)} if ending else {}
+
+
+def _scenario_of(event: object) -> object:
+    data = event.get("data") if isinstance(event, dict) else None
+    return data.get("scenario") if isinstance(data, dict) else None
 
 
 def _reported(event: ActivityEvent) -> ReportedActivity:
@@ -241,6 +345,10 @@ def _reported(event: ActivityEvent) -> ReportedActivity:
         data.inputs,
         data.basis,
         data.vehicle,
+        {str(name): value for name, value in data.references.items()},
+        data.readings,
+        data.baseline,
+        data.replaces,
     )
 
 
@@ -277,6 +385,7 @@ def _item(event_id: str | None, outcome: Outcome | Problem, language: Language, 
             "transfer_id": str(outcome.transfer_id),
             "reduction_mg": outcome.co2e_mg,
             "points": outcome.points,
+            "pending": outcome.pending,
         }
     if isinstance(outcome, Duplicate):
         return {"id": event_id, "outcome": "duplicate", "first": _item(event_id, outcome.first, language, platform)}

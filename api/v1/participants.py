@@ -11,10 +11,13 @@ from starlette.responses import Response
 
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.platform import Platform
-from api.problems import Problem, openapi_problems
-from api.v1.activities import Moment, Name, Word
+from api.problems import Fault, Problem, openapi_problems
+from api.v1.activities import CreditCode, Moment, Name, Word
+from service.activities.claims import register_tag
 from service.activities.intake import subject_tag
 from service.database import Connection
+from service.keyring import Keyring
+from service.organisations import NewOrganisation
 from service.participants import EnrolledMeanwhile, NewLink, add_link, enrol, withdraw_consent
 
 router = APIRouter(tags=["participants"])
@@ -44,12 +47,34 @@ class LinkWanted(BaseModel):
     consent: ConsentGiven
 
 
+class MandateGiven(BaseModel):
+    """That whoever enrols the organisation may do so: the version of the text its representative signed, and when."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    text_version: Name
+    given_at: Moment
+
+
+class OrganisationWanted(BaseModel):
+    """An organisation by its unified social credit code (GB 32100-2015), which is kept as a keyed tag alone."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    code: CreditCode
+    mandate: MandateGiven
+
+
 class Enrolment(BaseModel):
-    """A participant to enrol. No name, no telephone number: the platform does not take any."""
+    """A participant to enrol. No name, no telephone number: the platform does not take any.
+
+    Every kind but `citizen` needs `organisation`; a citizen has none.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     kind: Kind
+    organisation: OrganisationWanted | None = None
     links: Annotated[list[LinkWanted], Field(max_length=20)] = []
 
 
@@ -74,7 +99,7 @@ class EnrolledParticipant(BaseModel):
     summary="Enrol a participant 登记参与者",
     response_model=EnrolledParticipant,
     responses={
-        200: {"description": "These subjects were linked before: the participant they belong to"},
+        200: {"description": "These subjects or this organisation were enrolled before: the participant they are"},
         **openapi_problems(
             *BODY_PROBLEMS,
             "source-not-registered",
@@ -88,17 +113,19 @@ async def enrol_participant(request: Request, response: Response) -> EnrolledPar
     """Enrol a participant under a random pseudonym and link the sources that know it, each with the consent it rests
     on.
 
-    Repeating an enrolment finds the participant again. A source's subject belongs to one participant at a time.
+    Repeating an enrolment finds the participant again. A source's subject belongs to one participant at a time, and
+    one organisation is one participant, by its unified social credit code.
     """
     platform = platform_of(request)
     caller = await admit(request, "participants:enrol")
     content = await read_json(request)
     headers = await charge(request, caller)
     body = parsed(Enrolment, content)
+    organisation = _organisation(body, platform.keyring)
     links = [await _new_link(request, wanted) for wanted in body.links]
     settings = platform.settings
     names = {"kind": body.kind, "programme": settings.programme, "region": settings.region}
-    enrolled = await _in_transaction(platform, lambda tx: enrol(tx, uuid4(), links, **names))
+    enrolled = await _in_transaction(platform, lambda tx: enrol(tx, uuid4(), links, organisation=organisation, **names))
     response.headers.update(headers)
     response.status_code = 201 if enrolled.created else 200
     made = [
@@ -111,6 +138,23 @@ async def enrol_participant(request: Request, response: Response) -> EnrolledPar
         programme=platform.settings.programme,
         region=platform.settings.region,
         links=made,
+    )
+
+
+def _organisation(body: Enrolment, keyring: Keyring) -> NewOrganisation | None:
+    """The organisation of an enrolment. Raises Problem malformed-request."""
+    wanted = body.organisation
+    if wanted is None:
+        if body.kind != "citizen":
+            raise Problem("malformed-request", faults=[Fault("/organisation", "missing")])
+        return None
+    if body.kind == "citizen":
+        raise Problem("malformed-request", faults=[Fault("/organisation", "unexpected")])
+    return NewOrganisation(
+        code_tag=register_tag(keyring, "site", wanted.code),
+        key_version=keyring.lasting,
+        text_version=wanted.mandate.text_version,
+        given_at=wanted.mandate.given_at,
     )
 
 

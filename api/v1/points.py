@@ -1,9 +1,7 @@
 """What a participant reads: balance, statement, one transfer explained; and the reversal of a credit."""
 
-import base64
-import hmac
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
@@ -13,17 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import require_participant
+from api.cursors import seal, unseal
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
-from api.explaining import explanation_view, transfer_view
+from api.explaining import explanation_view, stated_view, transfer_view
 from api.problems import Problem, language_of, localized, openapi_problems
 from api.routing import DirectRoute
-from ledger.journal import ReversalReason
 from ledger.leaves import NONCE_BYTES
-from ledger.store import read_statement
 from service.activities.intake import Refusal
-from service.keyring import Keyring
+from service.explaining import explain_transfer
 from service.posting import Reverse, Reversed
-from service.reading import Balance, explain_transfer
+from service.reading import Balance, read_stated
 
 router = APIRouter(tags=["points"])
 busy = APIRouter(tags=["points"], route_class=DirectRoute)
@@ -42,7 +39,8 @@ class Expiring(BaseModel):
 
 
 class PointsBalance(BaseModel):
-    """`available` can be spent now; `held` is reserved, `pending` not settled yet, `debt` is owed after a reversal."""
+    """`available` can be spent now; `held` is reserved; `pending` waits to be settled or matched; `debt` is owed after
+    a reversal."""
 
     available: int
     held: int
@@ -52,7 +50,7 @@ class PointsBalance(BaseModel):
 
 
 class ReductionBalance(BaseModel):
-    """Grams as whole milligrams CO2e."""
+    """Grams as whole milligrams CO2e; `pending_mg` wait to be settled, matched or registered."""
 
     credited_mg: int
     pending_mg: int
@@ -79,11 +77,11 @@ class StatementView(BaseModel):
 
 
 class ReversalWanted(BaseModel):
-    """Why the credit is taken back."""
+    """Why an operator takes the credit back; the other reasons are given by what happens."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    reason: ReversalReason
+    reason: Literal["source_retracted", "evidence_disproved", "posted_in_error"]
 
 
 @busy.get(
@@ -138,39 +136,25 @@ async def read_statement_page(
     after: Annotated[str | None, Query(max_length=200, description="the `next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
 ) -> Response:
-    """Every transfer of a participant, newest first. A page stays the same while new transfers arrive."""
+    """Every transfer of a participant, newest first. A page keeps its transfers while new ones arrive; `pending`,
+    `reversed_by` and `matured_by` say what has become of a credit by now."""
     platform, language = platform_of(request), language_of(request)
     caller = await admit(request, "balance:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    before = FIRST_PAGE if after is None else _cursor_read(platform.keyring, participant_id, after)
+    before = FIRST_PAGE
+    if after is not None:
+        before = int.from_bytes(unseal(platform.keyring, participant_id.bytes, after), "big")
     async with platform.pool.acquire() as connection:
-        transfers = await read_statement(connection, participant_id, before=before, limit=limit + 1)
-    if not transfers and await platform.balances.read(participant_id) is None:
+        stated = await read_stated(connection, participant_id, platform.rules, before=before, limit=limit + 1)
+    if not stated and await platform.balances.read(participant_id) is None:
         raise Problem("participant-not-found")
-    page = transfers[:limit]
-    more = _cursor(platform.keyring, participant_id, page[-1].counter) if len(transfers) > limit else None
-    content = {"transfers": [transfer_view(transfer, language) for transfer in page], "next": more}
+    page, more = stated[:limit], None
+    if len(stated) > limit:
+        place = page[-1].posted.transfer.counter.to_bytes(8, "big")
+        more = seal(platform.keyring, participant_id.bytes, place)
+    content = {"transfers": [stated_view(each, language) for each in page], "next": more}
     return Response(orjson.dumps(content), 200, {**headers, **localized(language)}, "application/json")
-
-
-def _cursor(keyring: Keyring, participant_id: UUID, counter: int) -> str:
-    """Opaque and signed: nobody builds one by hand, so its inside may change."""
-    place = counter.to_bytes(8, "big")
-    tag = keyring.tag("cursor", participant_id.bytes + place)[:16]
-    return base64.urlsafe_b64encode(place + tag).decode().rstrip("=")
-
-
-def _cursor_read(keyring: Keyring, participant_id: UUID, cursor: str) -> int:
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except ValueError:
-        raise Problem("invalid-cursor") from None
-    place, tag = raw[:8], raw[8:]
-    message = participant_id.bytes + place
-    if not any(hmac.compare_digest(tag, keyring.tag("cursor", message, version)[:16]) for version in keyring.versions):
-        raise Problem("invalid-cursor")
-    return int.from_bytes(place, "big")
 
 
 @router.get(

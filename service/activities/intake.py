@@ -2,7 +2,7 @@
 verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -11,49 +11,58 @@ import orjson
 
 from ledger.leaves import NONCE_BYTES, SALT_BYTES
 from ledger.units import CO2e
+from service.activities.claims import WHOLE_DAYS, Demands, ReferenceMissing, TooLong, demands_of
+from service.activities.licences import Licence
 from service.activities.rules import RuleBook, RuleRef
-from service.clock import Fresh
+from service.clock import Fresh, shanghai_day
 from service.keyring import Keyring
-from service.quantification.model import ActivityData
+from service.quantification.model import ActivityData, Methodology
 from service.quantification.quantify import activity_day, quantify
+from service.quantification.readings import Readings
 from service.quantification.refusals import (
     ImproperNumber,
+    MissingBaseline,
     MissingFactor,
     MissingInput,
+    MissingReading,
     NotCredited,
     NotRuled,
     OutsideCalendar,
+    ReadingsNotValid,
     UnknownInput,
+    UnknownReading,
 )
 from service.quantification.refusals import Refusal as RuleRefusal
 
 EVIDENCE_VERSION = "1"
 LONGEST_FIGURE = 80  # digits, and places before or after the point: twice what the edge lets in
+MATCH, SETTLEMENT, REGISTRATION = "match", "settlement", "registration"  # what a pending credit may await
 CLOCK_SKEW = timedelta(minutes=5)  # a provider's clock may run ahead of ours by this much
 
 # The report is faulty or a rule is: nothing was judged, so nothing is stored and it may be sent again under the same
 # id.
-_UNJUDGED = (NotRuled, UnknownInput, MissingInput, ImproperNumber, OutsideCalendar, MissingFactor)
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """A registered source as it stands now: what it may report, from when to when, and how far its evidence is
-    trusted."""
-
-    source_id: int
-    uri: str
-    grade: str
-    scenarios: frozenset[str]
-    programme: str
-    region: str
-    valid_from: date
-    valid_to: date | None
+_UNJUDGED = (
+    NotRuled,
+    UnknownInput,
+    MissingInput,
+    ImproperNumber,
+    OutsideCalendar,
+    MissingFactor,
+    UnknownReading,
+    MissingReading,
+    MissingBaseline,
+    ReadingsNotValid,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedActivity:
-    """One well-formed event of a provider: times aware, figures exact, `basis` saying how each figure was obtained."""
+    """One well-formed event of a provider: times aware, figures exact, `basis` saying how each figure was obtained.
+
+    references         what names the thing behind it: an order, a payment, a meter (claims.REFERENCES)
+    readings, baseline  meter readings, by the methodology's names
+    replaces           the id of an earlier event of this source that this one corrects
+    """
 
     event_id: str
     subject: str
@@ -65,6 +74,10 @@ class ReportedActivity:
     inputs: Mapping[str, Decimal]
     basis: Mapping[str, str]
     vehicle: str | None
+    references: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, Readings] = field(default_factory=dict)
+    baseline: Mapping[str, Readings] = field(default_factory=dict)
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +106,19 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What an activity earns: a reduction with its class and vintage. Its points follow from the day of recording."""
+    """What an activity earns: a reduction with its class and vintage. Its points follow from the day of recording.
+
+    demands   what it takes for itself, so that nothing counts twice
+    awaits    what its credit waits for, pending: a match, a settlement or a registration
+    late      the refusal if it takes the place of no credit: it came after its claim window had closed
+    """
 
     co2e: CO2e
     credit_class: str
     vintage: int
+    demands: Demands
+    awaits: str | None = None
+    late: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,7 @@ class Report:
     key, subject_tag, fingerprint   HMACs under the keyring's current key: the bare values stop here
     verdict    its worth, or why it earns nothing
     methodology   what it was judged by; None when it was not judged
+    replaces   the key of the event that this one corrects
     document   the evidence as canonical JSON: what the commitment in the log covers
     """
 
@@ -123,6 +145,20 @@ class Report:
     document: bytes
     salt: bytes
     nonce: bytes
+    replaces: bytes | None = None
+
+    @property
+    def names(self) -> bytes | None:
+        """The key of another event that this one is about."""
+        return self.replaces
+
+    @property
+    def order_tags(self) -> tuple[bytes, ...]:
+        """What another person's command in the same request could want too."""
+        also = () if self.replaces is None else (self.replaces,)
+        if isinstance(self.verdict, Worth):
+            return (self.key, *also, *self.verdict.demands.order_tags)
+        return (self.key, *also)
 
     @property
     def subject(self) -> tuple[int, bytes]:
@@ -151,15 +187,15 @@ def assess(
         day = activity_day(activity.started_at)
         refused = _refused_by_licence(activity, licence, day, now)
         if refused is None:
-            verdict, methodology = _judged(activity, day, rules, now)
+            verdict, methodology = _judged(activity, day, licence, rules, keyring, now)
         else:
             verdict = refused
     except RuleRefusal as refusal:
-        verdict = _refusal(refusal)
+        verdict = refusal_of(refusal)
     source, document = licence.uri.encode(), evidence_document(activity)
     random = fresh.random(SALT_BYTES + NONCE_BYTES)
     return Report(
-        key=keyring.tag("event", source + b"\0" + activity.event_id.encode()),
+        key=event_key(keyring, licence.uri, activity.event_id),
         subject_tag=keyring.tag("subject", source + b"\0" + activity.subject.encode()),
         fingerprint=keyring.tag("fingerprint", _body(activity, document)),
         key_version=keyring.lasting,
@@ -172,36 +208,105 @@ def assess(
         document=document,
         salt=random[:SALT_BYTES],
         nonce=random[SALT_BYTES:],
+        replaces=event_key(keyring, licence.uri, activity.replaces) if activity.replaces else None,
     )
 
 
+def event_key(keyring: Keyring, source_uri: str, event_id: str) -> bytes:
+    """The key under which an event of a source is known for ever."""
+    return keyring.tag("event", source_uri.encode() + b"\0" + event_id.encode())
+
+
 def _refused_by_licence(activity: ReportedActivity, licence: Licence, day: date, now: datetime) -> Refusal | None:
-    if activity.scenario not in licence.scenarios:
+    spans = licence.spans.get(activity.scenario)
+    if spans is None:
         return Refusal("scenario-not-licensed", {"scenario": activity.scenario})
-    if day < licence.valid_from or (licence.valid_to and day > licence.valid_to):
-        span = {"valid_from": licence.valid_from.isoformat(), "valid_to": str(licence.valid_to or "…")}
-        return Refusal("source-licence-not-valid", {**span, "day": day.isoformat()})
+    if not any(span.covers(day) for span in spans):
+        shown = licence.span_shown(activity.scenario, day)
+        valid = {"valid_from": shown.first.isoformat(), "valid_to": str(shown.last or "…")}
+        return Refusal("source-licence-not-valid", {**valid, "day": day.isoformat()})
     if activity.ended_at > now + CLOCK_SKEW:
         return Refusal("activity-in-future", {"ended_at": _utc(activity.ended_at), "now": _utc(now)})
     return None
 
 
 def _judged(
-    activity: ReportedActivity, day: date, rules: RuleBook, now: datetime
+    activity: ReportedActivity, day: date, licence: Licence, rules: RuleBook, keyring: Keyring, now: datetime
 ) -> tuple[Worth | Refusal, RuleRef | None]:
     methodology = rules.methodology(activity.scenario, day)
-    rules.points_rule(now)  # refuses when there is none; the one that counts is that of the moment of recording
-    if methodology.status not in rules.allowed_statuses:
-        return Refusal("methodology-not-allowed", {"methodology": methodology.id, "status": methodology.status}), None
+    rules.points_rule(
+        now, licence.programme
+    )  # refuses when there is none; the one that counts is that of the moment of recording
+    because = rules.cannot_credit(methodology)
+    if because:
+        named = {"methodology": methodology.id, "status": methodology.status, "because": because[0]}
+        return Refusal("methodology-not-allowed", named), None
     ref = rules.refs[methodology.digest]
+    last_day = _last_day(activity, day, methodology)
+    window = methodology.claim_window_days
+    late = None
+    if window is not None and (shanghai_day(now) - last_day).days > window:
+        told = {"last_day": last_day.isoformat(), "days": str(window), "reported": shanghai_day(now).isoformat()}
+        late = Refusal("claim-window-closed", told, final=True)
+        # A correction keeps the window of what it corrects: closing it here would take a credit and give none.
+        if activity.replaces is None:
+            return late, ref
+    data = ActivityData(activity.started_at, activity.ended_at, activity.inputs, activity.readings, activity.baseline)
     try:
-        reduction = quantify(methodology, ActivityData(activity.started_at, activity.ended_at, activity.inputs))
+        reduction = quantify(methodology, data)
     except NotCredited as refusal:
-        return _refusal(refusal), ref
-    return Worth(reduction.co2e, methodology.credit_class, reduction.vintage), ref
+        return refusal_of(refusal), ref
+    try:
+        demands = demands_of(
+            keyring,
+            methodology,
+            activity.started_at,
+            activity.ended_at,
+            (day, last_day),
+            _references(activity),
+            _told(activity, methodology),
+        )
+    except ReferenceMissing as missing:
+        named = {"name": missing.name, "methodology": methodology.id}
+        return Refusal("missing-reference", named, about=missing.name), None
+    except TooLong:
+        return Refusal("activity-too-long", {"hours": "48"}, final=True), ref
+    awaits = awaited(methodology, licence.grade)
+    return Worth(reduction.co2e, methodology.credit_class, reduction.vintage, demands, awaits, late), ref
 
 
-def _refusal(refusal: RuleRefusal) -> Refusal:
+def _told(activity: ReportedActivity, methodology: Methodology) -> list[tuple[str, str, Readings]]:
+    """What the meter showed, where a baseline is asked for: the quantity, the name it was told under, the series."""
+    if not methodology.baseline:
+        return []
+    told = [(name, name, series) for name, series in activity.readings.items()]
+    return told + [(methodology.baseline[name].of, name, series) for name, series in activity.baseline.items()]
+
+
+def _last_day(activity: ReportedActivity, day: date, methodology: Methodology) -> date:
+    """The last Asia/Shanghai day of a day or a period, which end at a midnight; any other activity is of its first."""
+    if methodology.trigger not in WHOLE_DAYS:
+        return day
+    return max(day, shanghai_day(activity.ended_at - timedelta(microseconds=1)))
+
+
+def _references(activity: ReportedActivity) -> Mapping[str, str]:
+    if activity.vehicle is None:
+        return activity.references
+    return {**activity.references, "vehicle": activity.vehicle}
+
+
+def awaited(methodology: Methodology, grade: str) -> str | None:
+    """What a credit under this methodology waits for, by the grade of its evidence; None when it waits for nothing."""
+    if methodology.credit_class == "project":
+        return REGISTRATION
+    if methodology.grades[grade] == MATCH:
+        return MATCH
+    return SETTLEMENT if methodology.settlement else None
+
+
+def refusal_of(refusal: RuleRefusal) -> Refusal:
+    """A rule's refusal as an answer; it is final if the activity was judged."""
     about = refusal.reason.partition("/")[2]
     return Refusal(refusal.slug, refusal.params, final=not isinstance(refusal, _UNJUDGED), about=about)
 
@@ -230,6 +335,14 @@ def evidence_document(activity: ReportedActivity) -> bytes:
         fields["basis"] = dict(activity.basis)
     if activity.vehicle is not None:
         fields["vehicle"] = activity.vehicle
+    if activity.references:
+        fields["references"] = dict(activity.references)
+    if activity.readings:
+        fields["readings"] = {name: readings.as_json() for name, readings in activity.readings.items()}
+    if activity.baseline:
+        fields["baseline"] = {name: readings.as_json() for name, readings in activity.baseline.items()}
+    if activity.replaces is not None:
+        fields["replaces"] = activity.replaces
     return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 

@@ -5,7 +5,6 @@ from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     Date,
     DateTime,
@@ -24,7 +23,7 @@ from service.database import ServiceTable
 
 
 class Source(ServiceTable, table=True):
-    """数据方: a registered data provider, what it may report and when, and the grade of its evidence."""
+    """数据方: a registered data provider and the grade of its evidence. What it may report its licences say."""
 
     __tablename__ = "source"
     source_id: int = Field(sa_column=Column(Integer, Identity(always=True), primary_key=True))
@@ -32,12 +31,22 @@ class Source(ServiceTable, table=True):
     title_zh: str = Field(sa_column=Column(Text, nullable=False))
     title_en: str = Field(sa_column=Column(Text, nullable=False))
     grade: str = Field(sa_column=Column(Text, nullable=False))
-    scenarios: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     programme: str = Field(sa_column=Column(Text, nullable=False))
     region: str = Field(sa_column=Column(Text, nullable=False))
-    valid_from: date = Field(sa_column=Column(Date, nullable=False))
-    valid_to: date | None = Field(sa_column=Column(Date))
     registered_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class LicenceGrant(ServiceTable, table=True):
+    """许可: one scenario a source may report, from its first day to its last. Superseded, never deleted: what was
+    licensed when can be looked up for ever."""
+
+    __tablename__ = "licence"
+    source_id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    scenario: str = Field(sa_column=Column(Text, primary_key=True))
+    valid_from: date = Field(sa_column=Column(Date, primary_key=True))
+    valid_to: date | None = Field(sa_column=Column(Date))
+    granted_at: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
+    superseded_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
 
 
 class RuleDocument(ServiceTable, table=True):

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from service.activities.intake import Licence, Refusal, Report
+from service.activities.intake import Refusal, Report
+from service.activities.licences import Days, Licence, endings
 from service.activities.rules import RuleRef
 from service.database import Connection
 
@@ -22,16 +23,19 @@ class StoredAnswer:
     activity_id: UUID
     co2e_mg: int
     points: int
+    pending: bool
     refusal: Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decided activity to store: whose it is, and the points rule it was credited under, None when it was refused."""
+    """A decided activity to store: whose it is, the points rule it was credited under (None without points), and why it
+    was refused (None when it was credited)."""
 
     report: Report
     participant_id: UUID
     points_rule: RuleRef | None
+    refusal: Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ class RecordedActivity:
     document: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A source as it is registered now: its licence, and its names for people."""
+
+    title_zh: str
+    title_en: str
+    licence: Licence
+
+
 # Sorted, so that two batches with the same events meet in the same order; a key another transaction is inserting is
 # waited for.
 _CLAIM = """
@@ -60,16 +73,29 @@ _CLAIM = """
 
 _ANSWERS = """
     SELECT k.key, k.fingerprint, k.activity_id, a.outcome, a.reason, e.refusal,
-           coalesce(m.co2e_mg, 0)::int8 AS co2e_mg, coalesce(m.points, 0)::int8 AS points
+           coalesce(m.co2e_mg, 0)::int8 AS co2e_mg, coalesce(m.points, 0)::int8 AS points,
+           coalesce(m.pending, false) AS pending
     FROM service.event_key k
     JOIN service.activity a USING (participant_id, activity_id)
     LEFT JOIN service.evidence e USING (participant_id, activity_id)
     LEFT JOIN LATERAL (
         SELECT sum(amount) FILTER (WHERE asset = 'co2e_mg') AS co2e_mg,
-            sum(amount) FILTER (WHERE asset = 'points') AS points
+            sum(amount) FILTER (WHERE asset = 'points') AS points, bool_and(to_account = 'pending') AS pending
         FROM ledger.movement WHERE participant_id = k.participant_id AND transfer_id = k.activity_id
     ) AS m ON true
     WHERE k.key = ANY($1)
+"""
+
+_EVENTS = "SELECT key, participant_id, activity_id FROM service.event_key WHERE key = ANY($1)"
+
+_RULE_AND_DAY = """
+    SELECT m.digest, a.day FROM service.activity a JOIN service.rule_document m ON m.rule_id = a.methodology_id
+    WHERE a.participant_id = $1 AND a.activity_id = $2
+"""
+
+_POINTS_RULE = """
+    SELECT a.scenario, p.digest FROM service.activity a JOIN service.rule_document p ON p.rule_id = a.points_rule_id
+    WHERE a.participant_id = $1 AND a.activity_id = $2
 """
 
 _ACTIVITY_COLUMNS = (
@@ -101,16 +127,38 @@ _RECORDED = """
 """
 
 _REGISTER_SOURCE = """
-    INSERT INTO service.source (uri, title_zh, title_en, grade, scenarios, programme, region, valid_from, valid_to,
-        registered_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())
-    ON CONFLICT (uri) DO UPDATE SET title_zh = excluded.title_zh, title_en = excluded.title_en, grade = excluded.grade,
-        scenarios = excluded.scenarios, valid_from = excluded.valid_from, valid_to = excluded.valid_to
+    INSERT INTO service.source (uri, title_zh, title_en, grade, programme, region, registered_at)
+    VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+    ON CONFLICT (uri) DO UPDATE SET title_zh = excluded.title_zh, title_en = excluded.title_en, grade = excluded.grade
     RETURNING source_id
+"""  # and the row is locked: two registrations of one source do not mix their licences
+
+# A licence that stays as it is stays granted when it was; one that is left out or changed is superseded.
+_GRANT = """
+    WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS at), wanted AS (
+        SELECT * FROM unnest($2::text[], $3::date[], $4::date[]) AS w (scenario, valid_from, valid_to)
+    ), live AS (
+        SELECT * FROM service.licence WHERE source_id = $1 AND superseded_at IS NULL
+    ), superseded AS (
+        UPDATE service.licence AS l SET superseded_at = (SELECT at FROM moment)
+        WHERE l.source_id = $1 AND l.superseded_at IS NULL AND NOT EXISTS (
+            SELECT FROM wanted AS w
+            WHERE (w.scenario, w.valid_from) = (l.scenario, l.valid_from) AND w.valid_to IS NOT DISTINCT FROM l.valid_to
+        )
+    )
+    INSERT INTO service.licence (source_id, scenario, valid_from, valid_to, granted_at)
+    SELECT $1, w.scenario, w.valid_from, w.valid_to, (SELECT at FROM moment) FROM wanted AS w
+    WHERE NOT EXISTS (
+        SELECT FROM live AS l
+        WHERE (w.scenario, w.valid_from) = (l.scenario, l.valid_from) AND w.valid_to IS NOT DISTINCT FROM l.valid_to
+    )
 """
 
-_LICENCE = """
-    SELECT source_id, uri, grade, scenarios, programme, region, valid_from, valid_to FROM service.source WHERE uri = $1
+_REGISTERED = """
+    SELECT s.source_id, s.uri, s.title_zh, s.title_en, s.grade, s.programme, s.region, l.scenario, l.valid_from,
+        l.valid_to
+    FROM service.source s LEFT JOIN service.licence l ON l.source_id = s.source_id AND l.superseded_at IS NULL
+    WHERE s.uri = $1 ORDER BY l.scenario, l.valid_from
 """
 
 
@@ -139,7 +187,7 @@ async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, Sto
         params = orjson.loads(row["refusal"]) if row["refusal"] else {}
         refusal = Refusal.stored(row["reason"], params) if row["outcome"] == "refused" else None
         answers[row["key"]] = StoredAnswer(
-            row["fingerprint"], row["activity_id"], row["co2e_mg"], row["points"], refusal
+            row["fingerprint"], row["activity_id"], row["co2e_mg"], row["points"], row["pending"], refusal
         )
     return answers
 
@@ -155,7 +203,7 @@ async def append_activities(tx: Connection, recorded: Sequence[Recorded], *, at:
 
 
 def _activity(recorded: Recorded, at: datetime) -> tuple[object, ...]:
-    report, verdict = recorded.report, recorded.report.verdict
+    report, refusal = recorded.report, recorded.refusal
     return (
         recorded.participant_id,
         report.activity_id,
@@ -163,8 +211,8 @@ def _activity(recorded: Recorded, at: datetime) -> tuple[object, ...]:
         report.licence.grade,
         report.scenario,
         report.day,
-        "refused" if isinstance(verdict, Refusal) else "credited",
-        verdict.reason if isinstance(verdict, Refusal) else None,
+        "refused" if refusal else "credited",
+        refusal.reason if refusal else None,
         report.methodology and report.methodology.rule_id,
         recorded.points_rule and recorded.points_rule.rule_id,
         report.licence.programme,
@@ -174,9 +222,28 @@ def _activity(recorded: Recorded, at: datetime) -> tuple[object, ...]:
 
 
 def _evidence(recorded: Recorded) -> tuple[object, ...]:
-    report, verdict = recorded.report, recorded.report.verdict
-    refusal = orjson.dumps(dict(verdict.params)) if isinstance(verdict, Refusal) else None
+    report = recorded.report
+    refusal = orjson.dumps(dict(recorded.refusal.params)) if recorded.refusal else None
     return recorded.participant_id, report.activity_id, report.salt, report.document, refusal
+
+
+async def read_events(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, tuple[UUID, UUID]]:
+    """Whose events these are, and their activities; unknown ones are absent."""
+    if not keys:
+        return {}
+    return {key: (participant_id, activity_id) for key, participant_id, activity_id in await tx.fetch(_EVENTS, keys)}
+
+
+async def read_rule_and_day(tx: Connection, participant_id: UUID, activity_id: UUID) -> tuple[str | None, date | None]:
+    """The digest of the methodology an activity was judged by, and its day; None twice when there is no activity."""
+    row = await tx.fetchrow(_RULE_AND_DAY, participant_id, activity_id)
+    return (row["digest"].hex(), row["day"]) if row else (None, None)
+
+
+async def read_points_rule(tx: Connection, participant_id: UUID, activity_id: UUID) -> tuple[str, str] | None:
+    """The scenario of an activity and the digest of the rule its points were computed by; None when it earned none."""
+    row = await tx.fetchrow(_POINTS_RULE, participant_id, activity_id)
+    return (row["scenario"], row["digest"].hex()) if row else None
 
 
 async def read_activity(tx: Connection, participant_id: UUID, activity_id: UUID) -> RecordedActivity | None:
@@ -203,31 +270,50 @@ async def register_source(
     uri: str,
     titles: tuple[str, str],
     grade: str,
-    scenarios: Sequence[str],
+    licences: Sequence[tuple[str, Days]],
     programme: str,
     region: str,
-    valid_from: date,
-    valid_to: date | None,
 ) -> int:
-    """Register a data provider by its URI, or bring its registration up to date; return its id. `titles` are zh, en."""
-    source_id: int = await tx.fetchval(
-        _REGISTER_SOURCE, uri, *titles, grade, list(scenarios), programme, region, valid_from, valid_to
+    """Register a data provider by its URI, or bring its registration up to date, in the caller's transaction.
+
+    titles     zh, en
+    licences   a scenario and its days each, in place of those it had; no two of one scenario overlap
+    returns    the source's id
+    """
+    source_id: int = await tx.fetchval(_REGISTER_SOURCE, uri, *titles, grade, programme, region)
+    await tx.execute(
+        _GRANT,
+        source_id,
+        [scenario for scenario, _ in licences],
+        [span.first for _, span in licences],
+        [span.last for _, span in licences],
     )
     return source_id
 
 
-async def read_licence(tx: Connection, uri: str) -> Licence | None:
-    """A source as it is registered now; None when it is not."""
-    row = await tx.fetchrow(_LICENCE, uri)
-    if row is None:
+async def read_registration(tx: Connection, uri: str, today: date) -> Registration | None:
+    """A source as it is registered; None when it is not. `today` decides which licences are warned of."""
+    rows = await tx.fetch(_REGISTERED, uri)
+    if not rows:
         return None
-    return Licence(
-        row["source_id"],
-        row["uri"],
-        row["grade"],
-        frozenset(row["scenarios"]),
-        row["programme"],
-        row["region"],
-        row["valid_from"],
-        row["valid_to"],
+    spans: dict[str, tuple[Days, ...]] = {}
+    for row in rows:
+        if row["scenario"] is not None:
+            spans[row["scenario"]] = (*spans.get(row["scenario"], ()), Days(row["valid_from"], row["valid_to"]))
+    source = rows[0]
+    licence = Licence(
+        source["source_id"],
+        source["uri"],
+        source["grade"],
+        spans,
+        source["programme"],
+        source["region"],
+        endings(spans, today),
     )
+    return Registration(source["title_zh"], source["title_en"], licence)
+
+
+async def read_licence(tx: Connection, uri: str, today: date) -> Licence | None:
+    """What a source may report, as it is registered now; None when it is not."""
+    registration = await read_registration(tx, uri, today)
+    return None if registration is None else registration.licence

@@ -7,6 +7,7 @@ file by it, row by row. Nothing here knows the network, the database or the cloc
 from service.feeds.feed import (
     SHIPPED_RIDES,
     Bilingual,
+    Constant,
     Feed,
     FeedDocumentError,
     FeedError,
@@ -20,6 +21,7 @@ __all__ = [
     "SHIPPED_RIDES",
     "BadRow",
     "Bilingual",
+    "Constant",
     "Feed",
     "FeedDocumentError",
     "FeedError",

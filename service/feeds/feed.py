@@ -11,6 +11,9 @@ Fields of schema 1 (service/feeds/valleybike.yaml is an example to copy):
     format    csv: comma separated, UTF-8, a heading line; plain or gzip, told apart by content
     columns   event_id, subject (the provider's own id of the person), started_at and ended_at (column, time_zone),
               and vehicle if there is one
+    references  optional: what else names the thing behind a row, so that it counts once: operator, order, payment,
+              meter, installation, address, site. Each is the name of a column (where a cell is empty, the row has no
+              such reference) or {constant: text} for all rows. An operator is a code of a-z, 0-9, dots and hyphens
     inputs    one entry for each quantity the methodology takes; its name ends in its unit. Either read from a column,
               {basis: track | metered | station_distance | declared, column, unit}, and converted exactly, or computed,
               {basis: straight_line, start, end (longitude and latitude columns, degrees), decimals}
@@ -28,7 +31,18 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
+
+from service.activities.references import ReferenceInvalid, canonical_reference
 
 _SHIPPED = Path(__file__).parent
 SHIPPED_RIDES = _SHIPPED / "data" / "valleybike-2018.csv.gz"
@@ -87,6 +101,17 @@ def _input_names(inputs: dict[str, "InputColumn | StraightLine"]) -> dict[str, "
     return inputs
 
 
+def _reference_texts(references: dict["Reference", "str | Constant"]) -> dict["Reference", "str | Constant"]:
+    for name, spec in references.items():
+        if isinstance(spec, Constant):
+            try:
+                canonical_reference(name, spec.constant)
+            except ReferenceInvalid as invalid:
+                raise ValueError(f"the constant {name} as {invalid.expected}") from invalid
+    return references
+
+
+Reference = Literal["operator", "order", "payment", "meter", "installation", "address", "site"]
 _Column = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
@@ -105,6 +130,12 @@ class Columns(_Part):
     started_at: TimeColumn
     ended_at: TimeColumn
     vehicle: _Column | None = None
+
+
+class Constant(_Part):
+    """A reference that is the same in every row."""
+
+    constant: _Column
 
 
 class InputColumn(_Part):
@@ -151,6 +182,16 @@ class Feed(_Part):
     scenario: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
     format: Literal["csv"]
     columns: Columns
+    references: Annotated[
+        dict[
+            Reference,
+            Annotated[
+                Annotated[_Column, Tag("by_column")] | Annotated[Constant, Tag("by_constant")],
+                Discriminator(lambda found: "by_column" if isinstance(found, str) else "by_constant"),
+            ],
+        ],
+        AfterValidator(_reference_texts),
+    ] = Field(default_factory=dict)
     inputs: Annotated[
         dict[str, Annotated[InputColumn | StraightLine, Field(discriminator="basis")]],
         Field(min_length=1),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from service.feeds.feed import UNITS, Bilingual, Feed, FeedFileError, InputColumn, StraightLine, TimeColumn
+from service.feeds.feed import UNITS, Bilingual, Constant, Feed, FeedFileError, InputColumn, StraightLine, TimeColumn
 from service.feeds.records import Lines, open_lines, read_heading, records
 
 EVENT_TYPE = "org.tanpuhui.activity.v1"
@@ -39,6 +39,7 @@ class Row(NamedTuple):
     number      counts the rows from 1, the heading not counted
     line        the line of the file it begins on; the heading is line 1
     started_at, ended_at   aware, UTC
+    references  by name, the feed's constants among them; vehicle stands by itself
     inputs      by name, in the unit that ends the name, exact
     """
 
@@ -49,6 +50,7 @@ class Row(NamedTuple):
     started_at: datetime
     ended_at: datetime
     vehicle: str | None
+    references: Mapping[str, str]
     inputs: Mapping[str, Decimal]
 
 
@@ -104,6 +106,8 @@ def to_event(feed: Feed, row: Row) -> dict[str, Any]:
     }
     if row.vehicle is not None:
         data["vehicle"] = row.vehicle
+    if row.references:
+        data["references"] = dict(row.references)
     return {
         "specversion": "1.0",
         "id": row.event_id,
@@ -152,6 +156,7 @@ def _mapped_columns(feed: Feed) -> list[str]:
     wanted = [columns.event_id, columns.subject, columns.started_at.column, columns.ended_at.column]
     if columns.vehicle is not None:
         wanted.append(columns.vehicle)
+    wanted += [spec for spec in feed.references.values() if isinstance(spec, str)]
     for spec in feed.inputs.values():
         if isinstance(spec, StraightLine):
             wanted += [spec.start.longitude, spec.start.latitude, spec.end.longitude, spec.end.latitude]
@@ -165,6 +170,10 @@ def _row_parser(feed: Feed, heading: list[str]) -> Callable[[int, int, list[str]
     columns = feed.columns
     event_at, subject_at = heading.index(columns.event_id), heading.index(columns.subject)
     vehicle_at = None if columns.vehicle is None else heading.index(columns.vehicle)
+    constants: dict[str, str] = {
+        name: spec.constant for name, spec in feed.references.items() if isinstance(spec, Constant)
+    }
+    named = [(name, heading.index(spec)) for name, spec in feed.references.items() if isinstance(spec, str)]
     times = _times_parser(columns.started_at, columns.ended_at, heading)
     inputs = [(name, _input_parser(name, spec, heading)) for name, spec in feed.inputs.items()]
 
@@ -174,10 +183,10 @@ def _row_parser(feed: Feed, heading: list[str]) -> Callable[[int, int, list[str]
         vehicle = None
         if vehicle_at is not None and cells[vehicle_at].strip():  # some rows of a provider may know no vehicle
             vehicle = _id(heading[vehicle_at], cells[vehicle_at])
+        known = {name: _id(heading[at], cells[at]) for name, at in named if cells[at].strip()}
         started_at, ended_at = times(cells)
-        return Row(
-            number, line, event_id, subject, started_at, ended_at, vehicle, {name: of(cells) for name, of in inputs}
-        )
+        figures = {name: of(cells) for name, of in inputs}
+        return Row(number, line, event_id, subject, started_at, ended_at, vehicle, constants | known, figures)
 
     return parse
 

@@ -1,10 +1,12 @@
 """Bring a database to this version's schema, and say whether it is there."""
 
+import warnings
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SAWarning
 
 
 class RolesMissing(Exception):
@@ -18,7 +20,10 @@ def migrate(owner_url: str) -> None:
 
 def differences(owner_url: str) -> None:
     """Raise if the tables described in code are not those in the database (used by tests)."""
-    command.check(_config(owner_url))
+    with warnings.catch_warnings():
+        # SQLAlchemy reflects that a constraint is NOT VALID, and then does not know its own word for it.
+        warnings.filterwarnings("ignore", "Can't validate argument 'dialect_options'", SAWarning)
+        command.check(_config(owner_url))
 
 
 def expected_version() -> str:

@@ -1,133 +1,71 @@
-"""Post one batch of commands in one transaction, in the one lock order: event keys, participants, then inserts, a
-statement per table.
- Everything is decided on locked rows by the pure functions of ledger/journal.py. A command is answered by an outcome,
-and nothing is answered to anybody before the poster has committed.
+"""Post one batch of commands in one transaction, in the one lock order: event keys, participants, the subjects of
+claims, claims, campaign budgets; then inserts, a statement per table.
+
+Everything is decided on locked rows by pure functions, ledger/journal.py's and those of this package. A command is
+answered by an outcome, and nothing is answered to anybody before the poster has committed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from ledger.errors import LedgerInvariantBroken, TransferNotFound
-from ledger.journal import (
-    Account,
-    Line,
-    Transfer,
-    buckets_after,
-    credit_lines,
-    lapse_lines,
-    posted,
-    reversal_lines,
-)
-from ledger.leaves import (
-    NONCE_BYTES,
-    CreditFacts,
-    credit_leaf,
-    evidence_commitment,
-    lapse_leaf,
-    reversal_leaf,
-)
-from ledger.store import append_transfers, lock_accounts, read_buckets, read_transfer
-from ledger.units import Points
+from ledger.errors import LedgerInvariantBroken
+from ledger.journal import lapse_lines
+from ledger.leaves import NONCE_BYTES, lapse_leaf
+from ledger.store import append_transfers, lock_accounts
+from service.activities.claims import Demands
+from service.activities.counting import Counted, Wanted, caps_of, look, window_start, write
 from service.activities.intake import Refusal, Report, Worth
+from service.activities.provisional import read_matchable, write_provisional
 from service.activities.rules import RuleBook
-from service.activities.store import Recorded, StoredAnswer, append_activities, claim_event_keys, read_answers
-from service.clock import Fresh, shanghai_day
+from service.activities.store import (
+    Recorded,
+    StoredAnswer,
+    append_activities,
+    claim_event_keys,
+    read_answers,
+    read_events,
+)
+from service.campaigns import CampaignKey, Offer, open_slots, write_slots
+from service.clock import Fresh
 from service.database import Connection
+from service.eligibility import read_entries, read_organisations, read_waivers
 from service.participants import hold_withdrawals, read_links
-from service.quantification.points import PointsRule, expires_on, points_for
+from service.posting.batch import Batch, Standing
+from service.posting.commands import (
+    Command,
+    Credited,
+    Duplicate,
+    Outcome,
+    Retract,
+    Reverse,
+    Reversed,
+    Settle,
+    Settled,
+    SettledCredit,
+)
+from service.posting.crediting import credit
+from service.posting.reversing import correct, retract, reverse
+from service.posting.settling import settle
+from service.quantification.points import campaign_points, points_for
 
+__all__ = [
+    "Command",
+    "Credited",
+    "Duplicate",
+    "Outcome",
+    "Retract",
+    "Reverse",
+    "Reversed",
+    "Settle",
+    "Settled",
+    "SettledCredit",
+    "post_batch",
+]
 
-@dataclass(frozen=True, slots=True)
-class Reverse:
-    """Take a credit back, on the authority of `operator` or `source`. `reversal_id` and `nonce` are fresh."""
-
-    participant_id: UUID
-    transfer_id: UUID
-    reason: str
-    authority: str
-    reversal_id: UUID
-    nonce: bytes
-
-    @property
-    def key(self) -> bytes:
-        return self.transfer_id.bytes
-
-    @property
-    def home(self) -> bytes:
-        return self.participant_id.bytes[::-1]  # its first bytes are a time
-
-
-Command = Report | Reverse
-
-
-@dataclass(frozen=True, slots=True)
-class Credited:
-    """The activity was credited under this transfer."""
-
-    transfer_id: UUID
-    co2e_mg: int
-    points: int
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """The same event came before; this is its first answer."""
-
-    first: Credited | Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Reversed:
-    """The reversal as it stands in the journal; `repeated` when it was there before."""
-
-    transfer: Transfer
-    repeated: bool = False
-
-
-Outcome = Credited | Refusal | Duplicate | Reversed
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What has been decided so far: accounts and buckets are as after the transfers listed."""
-
-    at: datetime
-    accounts: dict[UUID, Account]
-    buckets: dict[UUID, dict[date, int]]  # only of participants whose buckets a decision looks at
-    transfers: list[Transfer] = field(default_factory=list)
-    leaves: list[bytes] = field(default_factory=list)
-    reports: list[Recorded] = field(default_factory=list)
-
-    def account(self, participant_id: UUID) -> Account:
-        return self.accounts[participant_id]
-
-    def draft(
-        self, participant_id: UUID, kind: str, transfer_id: UUID, effective_on: date, lines: tuple[Line, ...]
-    ) -> Transfer:
-        account = self.accounts[participant_id]
-        return Transfer(
-            transfer_id,
-            participant_id,
-            kind,
-            account.counter + 1,
-            account.programme,
-            account.region,
-            lines,
-            effective_on,
-            self.at,
-        )
-
-    def post(self, transfer: Transfer, leaf: bytes) -> None:
-        participant_id = transfer.participant_id
-        account = posted(self.accounts[participant_id], transfer.lines)
-        if participant_id in self.buckets:
-            buckets = self.buckets[participant_id] = buckets_after(self.buckets[participant_id], transfer.lines)
-            account = replace(account, next_expiry=min((day for day, left in buckets.items() if left), default=None))
-        self.accounts[participant_id] = account
-        self.transfers.append(transfer)
-        self.leaves.append(leaf)
+Owners = Mapping[tuple[int, bytes], UUID]
+Known = dict[bytes, tuple[UUID, UUID]]
+"""By event key: whose event it was, and its activity."""
 
 
 async def post_batch(
@@ -135,151 +73,179 @@ async def post_batch(
 ) -> list[Outcome]:
     """Decide and write one batch inside the caller's transaction; outcomes stand in the order of the commands.
 
-    The keys of a batch's commands are distinct: the poster puts a repeat into a later batch.
+    The keys of a batch's commands are distinct, and none names an event of another: the poster puts those into a later
+    batch.
     """
     reports = [command for command in commands if isinstance(command, Report)]
     await hold_withdrawals(tx)
-    owners = await _owners(tx, reports)
-    answers = await _claim_or_find(tx, reports, owners)
-    posting = {owners[report.subject] for report in reports if _is_posted(report, owners) and report.key not in answers}
-    reversing = {command.participant_id for command in commands if isinstance(command, Reverse)}
-    accounts, at = await lock_accounts(tx, posting | reversing, clock_offset=clock_offset)
-    batch = _Batch(at or fresh.clock(), accounts, {})
-    await _close_lapsed(tx, batch, reversing, fresh)
-    outcomes: list[Outcome] = []
-    for command in commands:
-        if isinstance(command, Reverse):
-            outcomes.append(await _reverse(tx, batch, command))
-        elif command.key in answers:
-            outcomes.append(_repeated(command, answers[command.key]))
-        else:
-            outcomes.append(_report(batch, command, owners.get(command.subject), rules))
+    owners = await _owners(tx, [command for command in commands if isinstance(command, Report | Settle)])
+    known = await read_events(tx, [command.names for command in commands if command.names])
+    posting = [report for report in reports if _is_posted(report, owners, known)]
+    answers = await _claim_or_find(tx, reports, posting, owners)
+    posting = [report for report in posting if report.key not in answers]
+    drawn_on = {command.participant_id for command in commands if isinstance(command, Reverse)}
+    drawn_on |= {participant_id for participant_id, _ in known.values()}
+    settling = {owners[one.subject] for one in commands if isinstance(one, Settle) and one.subject in owners}
+    locked = {owners[report.subject] for report in posting} | drawn_on | settling
+    accounts, at = await lock_accounts(tx, locked, clock_offset=clock_offset)
+    batch = Batch(tx, rules, fresh, at or fresh.clock(), accounts, Counted(0), Standing())
+    await _close_lapsed(batch, drawn_on)
+    await _look_around(batch, posting, owners)
+    outcomes = [await _decide(batch, command, owners, known, answers) for command in commands]
     await append_activities(tx, batch.reports, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
+    await write(tx, batch.counted)
+    await write_provisional(tx, batch.provisional, batch.no_longer_provisional, batch.settled)
+    await write_slots(tx, batch.slots)
     return outcomes
 
 
-async def _owners(tx: Connection, reports: Sequence[Report]) -> dict[tuple[int, bytes], UUID]:
-    if not reports:
+async def _decide(
+    batch: Batch, command: Command, owners: Owners, known: Known, answers: Mapping[bytes, StoredAnswer]
+) -> Outcome:
+    if isinstance(command, Report):
+        if command.key in answers:
+            return _repeated(command, answers[command.key])
+        return await _report(batch, command, owners.get(command.subject), known)
+    if isinstance(command, Reverse):
+        return await reverse(batch, command)
+    if isinstance(command, Retract):
+        return await retract(batch, command, known)
+    return await settle(batch, command, owners.get(command.subject))
+
+
+async def _owners(tx: Connection, commands: Sequence[Report | Settle]) -> Owners:
+    if not commands:
         return {}
-    return await read_links(
-        tx, [report.licence.source_id for report in reports], [report.subject_tag for report in reports]
+    subjects = [command.subject for command in commands]
+    return await read_links(tx, [source_id for source_id, _ in subjects], [tag for _, tag in subjects])
+
+
+def _is_posted(report: Report, owners: Owners, known: Known) -> bool:
+    """Whether anything of the report will be stored: not if its caller is to mend something and send it again."""
+    return (
+        not report.stores_nothing and report.subject in owners and (report.replaces is None or report.replaces in known)
     )
 
 
-def _is_posted(report: Report, owners: Mapping[tuple[int, bytes], UUID]) -> bool:
-    return not report.stores_nothing and report.subject in owners
-
-
 async def _claim_or_find(
-    tx: Connection, reports: Sequence[Report], owners: Mapping[tuple[int, bytes], UUID]
+    tx: Connection, reports: Sequence[Report], posting: Sequence[Report], owners: Owners
 ) -> dict[bytes, StoredAnswer]:
     """Take the event keys that are new; return the stored answers of those that were there before."""
-    wanted = [(report, owners[report.subject]) for report in reports if _is_posted(report, owners)]
-    taken = await claim_event_keys(tx, wanted)
+    taken = await claim_event_keys(tx, [(report, owners[report.subject]) for report in posting])
     others = [report.key for report in reports if report.key not in taken]
     answers = await read_answers(tx, others) if others else {}
-    lost = {report.key for report, _ in wanted} - taken - answers.keys()
+    lost = {report.key for report in posting} - taken - answers.keys()
     if lost:  # a key that is there without its answer says "credited or refused, unknown which": never credit it again
         raise LedgerInvariantBroken(f"{len(lost)} events are known, and what they were answered is not stored")
     return answers
 
 
-async def _close_lapsed(tx: Connection, batch: _Batch, reversing: set[UUID], fresh: Fresh) -> None:
+async def _close_lapsed(batch: Batch, drawn_on: set[UUID]) -> None:
     """Post what has run out by today for whoever is locked; read the buckets of those a reversal will draw on."""
-    today = shanghai_day(batch.at)
+    today = batch.today
     due = {
         account.participant_id
         for account in batch.accounts.values()
         if account.next_expiry and account.next_expiry < today
     }
-    looked_at = due | (reversing & batch.accounts.keys())
-    if not looked_at:
-        return
-    found = await read_buckets(tx, looked_at)
+    looked_at = due | (drawn_on & batch.accounts.keys())
+    await batch.read_buckets(sorted(looked_at))
     for participant_id in sorted(looked_at):
-        batch.buckets[participant_id] = found.get(participant_id, {})
         lines = lapse_lines(batch.buckets[participant_id], today)
         if lines:
-            transfer = batch.draft(participant_id, "lapse", fresh.id(), today, lines)
-            batch.post(transfer, lapse_leaf(transfer, batch.account(participant_id).kind, fresh.random(NONCE_BYTES)))
+            transfer = batch.draft(participant_id, "lapse", batch.fresh.id(), today, lines)
+            nonce = batch.fresh.random(NONCE_BYTES)
+            batch.post(transfer, lapse_leaf(transfer, batch.account(participant_id).kind, nonce))
+
+
+async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) -> None:
+    """Lock and read what the activities of this batch could meet: registers, claims, overlaps, caps, budgets."""
+    wanted: list[tuple[Wanted, Worth, Report]] = []
+    for report in posting:
+        if isinstance(report.verdict, Worth):
+            one = Wanted(owners[report.subject], report.activity_id, report.verdict.demands)
+            wanted.append((one, report.verdict, report))
+    if not wanted:
+        return
+    demands = [one.demands for one, _, _ in wanted]
+    await _look_at_registers(batch, {one.participant_id for one, _, _ in wanted}, demands)
+    tallies = {
+        (one.participant_id, name, window_start(cap.per, one.demands.first_day))
+        for one, _, _ in wanted
+        for name, cap in caps_of(one.demands).items()
+    }
+    batch.counted = await look(batch.tx, [one for one, _, _ in wanted], tallies, wanted[0][2].key_version)
+    batch.matchable = await read_matchable(batch.tx, batch.counted.met())
+    projects = {
+        (one.participant_id, one.demands.installation)
+        for one, worth, _ in wanted
+        if worth.credit_class == "project" and one.demands.installation
+    }
+    batch.standing.waivers = await read_waivers(batch.tx, sorted(projects)) if projects else set()
+    await _open_budgets(batch, wanted)
+
+
+async def _open_budgets(batch: Batch, wanted: Sequence[tuple[Wanted, Worth, Report]]) -> None:
+    """Lock as much of the campaigns' budgets as these activities could draw at most."""
+    offered: dict[CampaignKey, Offer] = {}
+    for one, worth, report in wanted:
+        account = batch.account(one.participant_id)
+        rule = batch.rules.points_rule(batch.at, account.programme)
+        if not rule.campaigns:
+            continue
+        extra = campaign_points(
+            rule, points_for(rule, worth.co2e), report.scenario, account.region, one.demands.first_day
+        )
+        if extra:
+            budget = next(each.budget_points for each in rule.campaigns if each.id == extra[0])
+            offer = offered.setdefault((rule.id, extra[0]), Offer(0, budget))
+            offer.points += extra[1].n
+            offer.budget = max(offer.budget, budget)  # programmes may be at different versions of a rule
+    for campaign in sorted(offered):
+        batch.slots += await open_slots(batch.tx, campaign, offered[campaign])
+
+
+async def _look_at_registers(batch: Batch, participant_ids: set[UUID], demands: Sequence[Demands]) -> None:
+    others = [each for each in participant_ids if batch.account(each).kind != "citizen"]
+    if others:
+        batch.standing.organisations = await read_organisations(batch.tx, others)
+    wanted = {("coverage", tag) for tag in batch.standing.organisations.values()}
+    wanted |= {("coverage", one.site) for one in demands if one.site}
+    wanted |= {("elsewhere", one.installation) for one in demands if one.installation}
+    if wanted:
+        pairs = sorted(wanted)
+        batch.standing.entries = await read_entries(batch.tx, [name for name, _ in pairs], [tag for _, tag in pairs])
 
 
 def _repeated(report: Report, answer: StoredAnswer) -> Outcome:
     if answer.fingerprint != report.fingerprint:
         return Refusal("event-conflict", {})
-    first = answer.refusal or Credited(answer.activity_id, answer.co2e_mg, answer.points)
+    first = answer.refusal or Credited(answer.activity_id, answer.co2e_mg, answer.points, answer.pending)
     # The same activity id: our own earlier attempt did commit, only its answer was lost with the connection.
     return first if answer.activity_id == report.activity_id else Duplicate(first)
 
 
-def _report(batch: _Batch, report: Report, participant_id: UUID | None, rules: RuleBook) -> Outcome:
+async def _report(batch: Batch, report: Report, participant_id: UUID | None, known: Known) -> Outcome:
     verdict = report.verdict
     if isinstance(verdict, Refusal) and not verdict.final:
         return verdict
     if participant_id is None:
         return Refusal("subject-not-linked", {})
+    if report.replaces is not None and report.replaces not in known:
+        return Refusal("activity-not-found", {})
     if participant_id not in batch.accounts:
         raise LedgerInvariantBroken(f"participant {participant_id} is linked and has no account")
+    corrected: UUID | None = None
+    if report.replaces is not None:
+        answer = await correct(batch, *known[report.replaces])
+        if isinstance(answer, Refusal):
+            batch.reports.append(Recorded(report, participant_id, None, answer))
+            return answer
+        corrected = answer
+    if isinstance(verdict, Worth) and verdict.late and corrected is None:
+        verdict = verdict.late
     if isinstance(verdict, Worth):
-        rule = rules.points_rule(batch.at)
-        points = points_for(rule, verdict.co2e)
-        batch.reports.append(Recorded(report, participant_id, rules.refs[rule.digest]))
-        _credit(batch, report, verdict, points, rule, participant_id)
-        return Credited(report.activity_id, verdict.co2e.mg, points.n)
-    batch.reports.append(Recorded(report, participant_id, None))
+        return await credit(batch, report, verdict, participant_id, corrected)
+    batch.reports.append(Recorded(report, participant_id, None, verdict))
     return verdict
-
-
-def _credit(
-    batch: _Batch, report: Report, worth: Worth, points: Points, rule: PointsRule, participant_id: UUID
-) -> None:
-    account, methodology, day = batch.account(participant_id), report.methodology, report.day
-    if methodology is None or day is None:
-        raise LedgerInvariantBroken(f"activity {report.activity_id} has a worth and was judged by no rule")
-    lines = credit_lines(
-        account,
-        co2e_mg=worth.co2e.mg,
-        points=points.n,
-        credit_class=worth.credit_class,
-        vintage=worth.vintage,
-        expires_on=expires_on(rule, shanghai_day(batch.at)),
-    )
-    transfer = batch.draft(participant_id, "credit", report.activity_id, day, lines)
-    facts = CreditFacts(
-        activity=report.activity_id,
-        source=report.licence.uri,
-        grade=report.licence.grade,
-        methodology=methodology.digest,
-        points_rule=rule.digest,
-        evidence=evidence_commitment(report.salt, report.document),
-        claims=(f"{report.key_version}:{report.key.hex()}",),
-    )
-    batch.post(transfer, credit_leaf(transfer, account.kind, facts, report.nonce))
-
-
-async def _reverse(tx: Connection, batch: _Batch, command: Reverse) -> Outcome:
-    participant_id = command.participant_id
-    if participant_id not in batch.accounts:
-        return Refusal("participant-not-found", {})
-    try:
-        found = await read_transfer(tx, participant_id, command.transfer_id)
-    except TransferNotFound:
-        return Refusal("transfer-not-found", {})
-    credit = found.transfer
-    if credit.kind != "credit":
-        return Refusal("not-reversible", {"kind": credit.kind})
-    if found.reversed_by:
-        earlier = (await read_transfer(tx, participant_id, found.reversed_by)).transfer
-        if earlier.reason != command.reason:
-            return Refusal("already-reversed", {"reversal": str(earlier.transfer_id), "reason": str(earlier.reason)})
-        return Reversed(earlier, repeated=earlier.transfer_id != command.reversal_id)
-    account = batch.account(participant_id)
-    lines = reversal_lines(account, batch.buckets[participant_id], credit.lines)
-    transfer = replace(
-        batch.draft(participant_id, "reversal", command.reversal_id, shanghai_day(batch.at), lines),
-        reverses=credit.transfer_id,
-        reason=command.reason,
-    )
-    batch.post(transfer, reversal_leaf(transfer, account.kind, command.authority, command.nonce))
-    return Reversed(transfer)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Database
-from tests.running import Api, problem_of, ride
+from tests.running import Api, credit_code, organisation, problem_of, ride
 
 pytestmark = pytest.mark.anyio
 
@@ -20,8 +20,10 @@ def link(source: str, subject: str, **consent: Any) -> dict[str, Any]:
     return {"source": source, "subject": subject, "consent": CONSENT | consent}
 
 
-async def enrol(api: Api, *links: dict[str, Any], kind: str = "citizen") -> httpx.Response:
-    body = {"kind": kind, "links": list(links)}
+async def enrol(api: Api, *links: dict[str, Any], kind: str = "citizen", code: str | None = None) -> httpx.Response:
+    body: dict[str, Any] = {"kind": kind, "links": list(links)}
+    if kind != "citizen":
+        body["organisation"] = organisation(code or credit_code())
     return await api.client.post("/v1/participants", headers=api.bearer("operator"), json=body)
 
 
@@ -135,6 +137,134 @@ async def test_links_of_one_subject_to_two_participants_at_once_give_it_to_one(a
     assert sorted(answer.status_code for answer in answers) == [200, 201] + [409] * 10
 
 
+ORGANISATIONS = ("firm", "social_organisation", "government_body", "public_institution")
+
+
+@pytest.mark.parametrize("kind", ORGANISATIONS)
+async def test_one_organisation_is_one_participant_whoever_enrols_it(api: Api, kind: str) -> None:
+    code, one, other = credit_code(), await api.source(), await api.source()
+    first = await enrol(api, link(one, "firm 1"), kind=kind, code=code)
+    second = await enrol(api, link(other, "client 9"), link(one, "firm 1b"), kind=kind, code=f" {code.lower()}")
+    bare = await enrol(api, kind=kind, code=code)
+    assert (first.status_code, second.status_code, bare.status_code) == (201, 200, 200)
+    assert len({answer.json()["participant_id"] for answer in (first, second, bare)}) == 1
+    assert [made["source"] for made in second.json()["links"]] == [other, one]
+    await api.report_one(other, ride(other, "client 9"))
+    assert (await api.balance(first.json()["participant_id"]))["points"]["available"] == 82
+    another = "firm" if kind != "firm" else "government_body"
+    problem_of(await enrol(api, link(one, "firm 2"), kind=another, code=code), "participant-conflict")
+    problem_of(await enrol(api, link(one, "firm 1"), kind=kind), "participant-conflict")  # another code's subject
+    problem_of(await enrol(api, link(one, "firm 1"), kind="citizen"), "participant-conflict")
+
+
+async def test_subjects_of_two_organisations_are_not_joined(api: Api) -> None:
+    code = credit_code()
+    one, other = await api.person(kind="firm", code=code), await api.person(kind="firm")
+    problem_of(await enrol(api, link(other.source, other.subject), kind="firm", code=code), "participant-conflict")
+    assert (await enrol(api, link(one.source, one.subject), kind="firm", code=code)).status_code == 200
+
+
+async def test_an_organisation_enrolled_before_codes_were_asked_for_gets_its_own(api: Api, database: Database) -> None:
+    person, code = await api.person(kind="firm"), credit_code()
+    connection = await asyncpg.connect(database.admin)
+    await connection.execute("DELETE FROM service.organisation WHERE participant_id = $1", UUID(person.participant_id))
+    await connection.close()
+    answers = [await enrol(api, link(person.source, person.subject), kind="firm", code=code) for _ in range(2)]
+    answers.append(await enrol(api, kind="firm", code=code))
+    assert {answer.json()["participant_id"] for answer in answers} == {person.participant_id}
+
+
+async def test_every_mandate_is_kept_of_whoever_enrols_an_organisation(api: Api, database: Database) -> None:
+    code, source = credit_code(), await api.source()
+    for given_at in ("2026-01-01T08:00:00+08:00", "2026-02-01T08:00:00+08:00", "2026-02-01T00:00:00Z"):
+        mandate = {"text_version": "tests-1", "given_at": given_at}
+        body = {"kind": "firm", "links": [link(source, "firm 1")], "organisation": {"code": code, "mandate": mandate}}
+        answer = await api.client.post("/v1/participants", headers=api.bearer("operator"), json=body)
+    connection = await asyncpg.connect(database.admin)
+    query = "SELECT given_at, withdrawn_at FROM service.mandate WHERE participant_id = $1 ORDER BY given_at"
+    rows = await connection.fetch(query, UUID(answer.json()["participant_id"]))
+    await connection.close()
+    assert [(row["given_at"].month, row["withdrawn_at"]) for row in rows] == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize("_", range(8))  # two must meet between a read and a write, which is a matter of luck
+async def test_a_participant_becomes_one_organisation_however_many_codes_come_at_once(
+    api: Api, database: Database, _: int
+) -> None:
+    person, codes = await api.person(kind="firm"), [credit_code(), credit_code()]
+    connection = await asyncpg.connect(database.admin)
+    await connection.execute("DELETE FROM service.organisation WHERE participant_id = $1", UUID(person.participant_id))
+    answers = await asyncio.gather(
+        *(enrol(api, link(person.source, person.subject), kind="firm", code=codes[n % 2]) for n in range(12))
+    )
+    query = "SELECT count(*) FROM service.organisation WHERE participant_id = $1"
+    enrolled = await connection.fetchval(query, UUID(person.participant_id))
+    await connection.close()
+    assert enrolled == 1
+    told = {answer.status_code for answer in answers[::2]}, {answer.status_code for answer in answers[1::2]}
+    assert sorted(told, key=min) == [{200}, {409}]
+
+
+async def test_enrolments_of_one_organisation_at_once_make_one_participant(api: Api) -> None:
+    code, sources = credit_code(), [await api.source() for _ in range(4)]
+    answers = await asyncio.gather(
+        *(enrol(api, link(sources[n % 4], f"client {n}"), kind="firm", code=code) for n in range(16))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] * 15 + [201]
+    assert len({answer.json()["participant_id"] for answer in answers}) == 1
+
+
+async def test_organisations_that_claim_one_subject_at_once_leave_it_to_one(api: Api) -> None:
+    source = await api.source()
+    answers = await asyncio.gather(*(enrol(api, link(source, "client 1"), kind="firm") for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code", "detail"),
+    [
+        ({"kind": "firm"}, "/organisation", "missing", "is missing"),
+        (
+            {"kind": "citizen", "organisation": organisation("91350100M000100Y43")},
+            "/organisation",
+            "unexpected",
+            "is not expected here",
+        ),
+        (
+            {"kind": "firm", "organisation": organisation("91350100M000100Y4")},
+            "/organisation/code",
+            "code-length",
+            "a unified social credit code has 18 characters",
+        ),
+        (
+            {"kind": "firm", "organisation": organisation("9135010OM000100Y43")},
+            "/organisation/code",
+            "code-character",
+            "its character 8 must be one of 0-9",
+        ),
+        (
+            {"kind": "firm", "organisation": organisation("91350100M000100Y44")},
+            "/organisation/code",
+            "code-check",
+            "its check character, the 18th, would have to be 3: look for a mistyped character",
+        ),
+        (
+            {"kind": "firm", "organisation": {"code": "91350100M000100Y43"}},
+            "/organisation/mandate",
+            "missing",
+            "is missing",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_an_organisation_is_said(
+    api: Api, body: dict[str, Any], pointer: str, code: str, detail: str
+) -> None:
+    english = api.bearer("operator") | {"Accept-Language": "en"}
+    answer = await api.client.post("/v1/participants", headers=english, json=body)
+    (fault,) = problem_of(answer, "malformed-request")["errors"]
+    assert (fault["pointer"], fault["code"], fault["detail"]) == (pointer, code, detail)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -161,6 +291,8 @@ async def test_a_link_needs_a_registered_source(api: Api) -> None:
 
 async def test_the_database_holds_no_id_that_a_provider_knows(fresh_api: Api, fresh_database: Database) -> None:
     person = await fresh_api.person(subject="13800138000-rider")
+    code = credit_code()
+    await fresh_api.person(kind="firm", code=code)
     event = ride(person.source, person.subject, "order-4711-of-the-rider")
     await fresh_api.report_one(person.source, event)
     await fresh_api.report_one(person.source, ride(person.source, person.subject, "refused-of-the-rider", km="99"))
@@ -172,7 +304,7 @@ async def test_the_database_holds_no_id_that_a_provider_knows(fresh_api: Api, fr
     for schema, table in tables:
         rows = await connection.fetch(f"SELECT t::text AS row FROM {schema}.{table} AS t")
         texts = " ".join(row["row"] for row in rows)
-        held = [name for name in (person.subject, event["id"]) if name in texts or name.encode().hex() in texts]
+        held = [name for name in (person.subject, event["id"], code) if name in texts or name.encode().hex() in texts]
         found |= {(table, name) for name in held}
     await connection.close()
     assert found == {("evidence", event["id"])}  # erasable, and what an auditor asks the provider for

@@ -80,7 +80,43 @@ def test_what_the_rules_refuse_is_documented_and_can_be_told(kind: type[refusals
 
 def test_only_refusals_of_the_activity_itself_are_final() -> None:
     final = {slug for slug, kind in PROBLEM_TYPES.items() if kind.final}
-    assert final == {"ends-before-start", "input-out-of-range", "condition-not-met", "not-computable", "no-reduction"}
+    assert final == {
+        "already-claimed",
+        "already-corrected",
+        "activity-too-long",
+        "baseline-differs",
+        "cap-reached",
+        "claim-window-closed",
+        "claimed-elsewhere",
+        "condition-not-met",
+        "ends-before-start",
+        "input-out-of-range",
+        "no-reduction",
+        "not-computable",
+        "not-one-day",
+        "not-whole-period",
+        "overlaps-activity",
+        "overlaps-claim",
+        "participant-covered",
+        "participant-kind-not-eligible",
+        "period-too-long",
+        "readings-incomplete",
+        "site-covered",
+    }
+
+
+def test_a_code_is_told_as_a_word_and_shown_as_the_code() -> None:
+    claimed = {"what": "operator+order", "earlier": "01a20387-19a7-797d-a28b-45fa850205ce"}
+    zh, en = (render("already-claimed", claimed, language) for language in ("zh", "en"))
+    assert "每个运营方与订单只计入一次" in zh["detail"]
+    assert en["detail"].startswith("One operator and order counts once; the earlier activity 01a20387-")
+    assert zh["what"] == en["what"] == "operator+order"
+    cap = {"cap": "rides-per-day", "per": "day", "at_most": "4", "used": "4"}
+    assert "每日 4" in render("cap-reached", cap, "zh")["detail"]
+    kinds = {"kind": "citizen", "eligible": "firm, public_institution"}
+    assert "企业、事业单位" in render("participant-kind-not-eligible", kinds, "zh")["detail"]
+    assert "a firm, public institution" not in render("participant-kind-not-eligible", kinds, "en")["detail"]
+    assert "firm, public institution" in render("participant-kind-not-eligible", kinds, "en")["detail"]
 
 
 def test_a_refusal_names_condition_value_and_limit_in_the_readers_language() -> None:

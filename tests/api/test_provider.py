@@ -40,7 +40,9 @@ def ride(number: int, *, event_id: str | None = None, km: str = "2", rider: str 
     """Ride `number`; the stand-in credits 100 mg for each km and refuses what is over 50 km."""
     rider = rider or f"rider-{number % 7}"
     inputs = {"distance_km": Decimal(km)}
-    return Row(number, number + 1, event_id or f"event-{number}", rider, AT, AT + timedelta(minutes=9), None, inputs)
+    return Row(
+        number, number + 1, event_id or f"event-{number}", rider, AT, AT + timedelta(minutes=9), None, {}, inputs
+    )
 
 
 def bad(number: int) -> BadRow:
@@ -440,7 +442,7 @@ def test_registering_the_source() -> None:
         "title_zh": "ValleyBike 骑行记录（演示数据方）",
         "title_en": "ValleyBike ride records (demonstration provider)",
         "grade": "A",
-        "scenarios": ["shared-ebike"],
+        "scenarios": ["docked-ebike"],
         "valid_from": "2018-01-01",
         "valid_to": None,
     }

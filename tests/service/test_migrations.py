@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from alembic import command
 from alembic.config import Config
 
 import service.migrations
+from service.activities.licences import Days
+from service.activities.store import read_licence
 from service.database import SchemaOutdated, require_schema
 from service.migrations import RolesMissing, expected_version, migrate
 from tests.conftest import Database
@@ -114,3 +117,22 @@ async def test_a_path_with_a_percent_sign_is_a_path(empty: Database, tmp_path: P
     assert await connection.fetchval("SELECT count(*) FROM ledger.transfer") == 0
     await connection.close()
     assert urlsplit(empty.owner).path[1:].startswith("empty_")
+
+
+async def test_licences_of_the_first_schema_are_carried_over(empty: Database) -> None:
+    command.upgrade(service.migrations._config(empty.owner), "0001")
+    with psycopg.connect(empty.app) as connection:
+        connection.execute(
+            "INSERT INTO service.source (uri, title_zh, title_en, grade, scenarios, programme, region, valid_from, "
+            "valid_to, registered_at) VALUES ('urn:a', '甲', 'A', 'A', '{metro,bus,metro}', 'demo', '310000', "
+            "'2026-01-01', '2026-12-31', now()), ('urn:b', '乙', 'B', 'B', '{metro}', 'demo', '310000', "
+            "'2026-02-01', NULL, now())"
+        )
+    migrate(empty.owner)
+    year = (Days(date(2026, 1, 1), date(2026, 12, 31)),)
+    async with pooled(empty.app) as pool, pool.acquire() as connection:
+        one, other = [await read_licence(connection, uri, date(2026, 5, 1)) for uri in ("urn:a", "urn:b")]
+    assert one is not None
+    assert other is not None
+    assert one.spans == {"bus": year, "metro": year}
+    assert other.spans == {"metro": (Days(date(2026, 2, 1), None),)}

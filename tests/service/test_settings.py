@@ -82,7 +82,10 @@ def test_no_password_in_text_or_error() -> None:
 
 
 def test_production_accepts_what_is_safe(tmp_path: Path) -> None:
-    assert production(tmp_path).allowed_statuses == {"official", "group_standard"}
+    settings = production(tmp_path)
+    assert settings.allowed_statuses == {"official", "group_standard"}
+    assert settings.require_approvals
+    assert not Settings().require_approvals
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,7 @@ def test_a_database_on_this_machine_needs_no_tls(tmp_path: Path, url: str) -> No
         ({"jwks": "/nowhere/jwks.json"}, "names no file"),
         ({"keyring_file": Path("/nowhere/keyring.json")}, "no keyring"),
         ({"allowed_statuses": "official,demonstration"}, "demonstration"),
+        ({"require_approvals": False}, "TANPUHUI_REQUIRE_APPROVALS"),
         ({"clock_offset": 1}, "TANPUHUI_CLOCK_OFFSET"),
     ],
 )

@@ -21,6 +21,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from api.auth import ROLE_SCOPES
 from api.cli import app
 from service.feeds import SHIPPED_RIDES
 from tests.story.clients import ROOT, Served, environment, gone, room, run_command
@@ -208,11 +209,11 @@ def test_a_file_or_a_feed_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
     source, address = "urn:tanpuhui:source:valleybike", f"{served.url}/v1/participants/{PERSON}/balance"
     for arguments, scope, status in (
-        (["provider", "--source", source], "activities:write", 403),
-        (["provider", "--feed", "valleybike"], "activities:write", 403),
-        (["participant", PERSON], "balance:read", 404),
-        (["operator"], "balance:read credits:reverse participants:enrol sources:register", 404),
-        (["auditor"], "audit:read balance:read", 404),
+        (["provider", "--source", source], "activities:write manifests:read settlements:read", 403),
+        (["provider", "--feed", "valleybike"], "activities:write manifests:read settlements:read", 403),
+        (["participant", PERSON], "balance:read waivers:write", 404),
+        (["operator"], " ".join(sorted(ROLE_SCOPES["operator"])), 404),
+        (["auditor"], "audit:read balance:read manifests:read settlements:read", 404),
     ):
         issued = run_here(served.data_dir, "token", *arguments)
         assert issued.returncode == 0, issued.stderr

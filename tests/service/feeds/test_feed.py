@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.feeds import SHIPPED_RIDES, FeedDocumentError, list_feeds, load_feed
-from service.feeds.feed import parse_feed
+from service.feeds.feed import Reference, parse_feed
+from service.quantification.model import REFERENCES
 
 VALLEYBIKE = Path(SHIPPED_RIDES).parent.parent / "valleybike.yaml"
 TEXT = VALLEYBIKE.read_text(encoding="utf-8")
@@ -22,6 +23,11 @@ def test_the_shipped_feeds() -> None:
     for feed in list_feeds():
         assert load_feed(feed.id) == feed
         assert feed.inputs.keys() == {"distance_km"}
+        assert feed.references.keys() == {"operator"}, "a vehicle's number means nothing without whose it is"
+
+
+def test_the_references_are_those_of_the_rules() -> None:
+    assert {*get_args(Reference), "vehicle"} == set(REFERENCES)
 
 
 def test_a_feed_by_the_path_of_its_document(tmp_path: Path) -> None:
@@ -47,20 +53,32 @@ def test_the_straight_line_is_said_in_both_languages() -> None:
         ("format: csv", "format: parquet", "line 15: format: expected"),
         ("  grade: A", "  grade: D", "line 12: source.grade: expected"),
         ("  subject: user_id\n", "", "line 16: expected a field columns.subject; it is missing"),
-        ("unit: km", "unit: furlong", "line 22: inputs: expected: distance_km in one of the units km, m, mi"),
-        ("unit: km", "unit: km, decimals: 3", "line 23: inputs.distance_km.decimals is not a field"),
-        ("basis: track", "basis: guess", "line 23: inputs.distance_km: expected"),
-        ("distance_km:", "distance:", "line 22: inputs: expected: input names that end in a unit"),
+        ("unit: km", "unit: furlong", "line 24: inputs: expected: distance_km in one of the units km, m, mi"),
+        ("unit: km", "unit: km, decimals: 3", "line 25: inputs.distance_km.decimals is not a field"),
+        ("basis: track", "basis: guess", "line 25: inputs.distance_km: expected"),
+        ("distance_km:", "distance:", "line 24: inputs: expected: input names that end in a unit"),
         ("time_zone: UTC", "time_zone: Mars/Olympus", "line 20: columns.started_at.time_zone: expected: a time zone"),
         ("time_zone: UTC", "time_zone: ../../etc/passwd", "columns.started_at.time_zone: expected: a time zone"),
         ("time_zone: UTC", "time_zone: Asia", "columns.started_at.time_zone: expected: a time zone"),
-        ("scenario: shared-ebike", "scenario: 1", "line 14: scenario: expected"),
+        ("scenario: docked-ebike", "scenario: 1", "line 14: scenario: expected"),
         ("2018-01-01", "2018-13-01", "expected a YAML document"),
         ("id: valleybike", "id: valleybike\nid: other", "line 4: the field id stands twice"),
         ("id: valleybike", "id: &name valleybike", None),
         ("id: valleybike", "id: [valleybike", "expected a YAML document"),
         ("id: valleybike", "id: *name", "expected a YAML document"),
         ("uri: urn:", "uri: no scheme ", "line 8: source.uri: expected"),
+        ("  operator: {", "  vehicle: {", "line 23: references.vehicle: expected: Input should be 'operator', 'order'"),
+        (
+            "{constant: valleybike}",
+            "{constant: Valley Bike}",
+            "line 22: references: expected: the constant operator as",
+        ),
+        ("{constant: valleybike}", "{constant: ''}", "line 23: references.operator.constant: expected"),
+        ("{constant: valleybike}", "{constant: a, column: b}", "line 23: references.operator.column is not a field"),
+        ("{constant: valleybike}", "{text: valleybike}", "expected a field references.operator.constant"),
+        ("{constant: valleybike}", "7", "line 23: references.operator: expected"),
+        ("{constant: valleybike}", "''", "line 23: references.operator: expected"),
+        ("{constant: valleybike}", "op_name", None),
     ],
 )
 def test_a_faulty_document_is_refused_with_its_line(old: str, new: str, said: str | None) -> None:

@@ -91,22 +91,24 @@ def test_the_first_valleybike_events() -> None:
         "type": "org.tanpuhui.activity.v1",
         "subject": "1630f240-e408-4826-81da-10603f44c5d7",
         "data": {
-            "scenario": "shared-ebike",
+            "scenario": "docked-ebike",
             "started_at": "1980-11-21T14:24:06Z",  # a dirty row, left in: the platform refuses it
             "ended_at": "2018-11-12T01:46:22Z",
             "inputs": {"distance_km": "5.13"},
             "basis": {"distance_km": "track"},
             "vehicle": "1381",
+            "references": {"operator": "valleybike"},
         },
     }
     assert eleventh["id"] == "route_06_2018@dd896500-39aa-4e4f-8f48-1c368afb3ca6"
     assert eleventh["data"] == {
-        "scenario": "shared-ebike",
+        "scenario": "docked-ebike",
         "started_at": "2018-06-28T14:09:32Z",
         "ended_at": "2018-06-28T17:33:57Z",
         "inputs": {"distance_km": "1.41"},
         "basis": {"distance_km": "track"},
         "vehicle": "924",
+        "references": {"operator": "valleybike"},
     }
 
 
@@ -125,6 +127,7 @@ def test_a_mobike_event(put: Put) -> None:
             "inputs": {"distance_km": "1.112"},  # a hundredth of a degree: 6371.0088 * pi / 180 / 100 = 1.11195
             "basis": {"distance_km": "straight_line"},
             "vehicle": "77",
+            "references": {"operator": "mobike"},
         },
     }
 
@@ -199,6 +202,27 @@ def test_the_last_good_values(put: Put) -> None:
         assert event["data"]["inputs"] == {"distance_km": f"{Decimal(number):f}"}
     assert valleybike("rider-1", "骑" * LONGEST_ID).subject == "骑" * LONGEST_ID
     assert valleybike("1381", " ").vehicle is None
+
+
+def test_references_are_columns_or_constants(put: Put) -> None:
+    text = (SHIPPED_RIDES.parent.parent / "valleybike.yaml").read_text(encoding="utf-8")
+    constant = "  operator: {constant: valleybike}"
+    assert constant in text
+    feed = parse_feed(text.replace(constant, f"{constant}\n  order: bill\n  payment: paid"), "orders.yaml")
+    rides = [f"{RIDE},{order},{paid}" for order, paid in (("A-1", "p 7"), (" B2 ", " "), ("", "p8"))]
+    rows = rows_of(feed, put("\n".join([f"{HEADING},bill,paid", *rides])))
+    assert [to_event(feed, row)["data"]["references"] for row in rows if isinstance(row, Row)] == [
+        {"operator": "valleybike", "order": "A-1", "payment": "p 7"},
+        {"operator": "valleybike", "order": "B2"},  # an empty cell is no reference
+        {"operator": "valleybike", "payment": "p8"},
+    ]
+    (bad,) = rows_of(feed, put(f"{HEADING},bill,paid\n{RIDE},{'9' * (LONGEST_ID + 1)},p\n"))
+    assert isinstance(bad, BadRow)
+    assert "bill: expected an id" in bad.detail.en
+    with pytest.raises(FeedFileError, match="paid missing"):
+        count_rows(feed, put(f"{HEADING},bill\n{RIDE},A-1\n"))
+    without = parse_feed(text.replace(f"references:\n{constant}", "# none:"), "none.yaml")
+    assert "references" not in to_event(without, the_row(without, put(f"{HEADING}\n{RIDE}\n")))["data"]
 
 
 def test_degrees_beyond_the_globe_are_a_bad_row(put: Put) -> None:

@@ -1,0 +1,1 @@
+"""Groups of commands of `tanpuhui`, one module each; api/cli.py puts them together."""

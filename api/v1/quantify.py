@@ -1,0 +1,225 @@
+"""What something would earn: one computation by one methodology, with its arithmetic. Anyone may ask; nothing is
+written."""
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.body import media_type, parse_json, read_body
+from api.dependencies import JSON, openapi_body, parsed, platform_of
+from api.explaining import arithmetic_view, methodology_view
+from api.platform import Platform
+from api.problems import Language, Problem, Text, language_of, localized, openapi_problems, word
+from api.v1.activities import Figure, Moment, Name
+from ledger.units import CO2e
+from service.activities.rules import RuleBook
+from service.quantification.expression import plain
+from service.quantification.model import ActivityData, Methodology
+from service.quantification.periods import SHANGHAI
+from service.quantification.points import PointsRule, points_for
+from service.quantification.quantify import Explanation, activity_day, explain
+from service.quantification.readings import Readings, ReadingsInvalid, parse_readings
+from service.quantification.refusals import (
+    NoPointsRuleInForce,
+    ReadingsNotValid,
+    Refusal,
+    UnknownReading,
+    shown,
+)
+
+router = APIRouter(tags=["methodologies"])
+
+LARGEST_BODY = 2**20  # bytes: two months of quarter hours, each as a span, are less
+ONE_HOUR, ONE_DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class WantedEstimate(BaseModel):
+    """One activity as it might be reported; `methodology` is its id or a scenario. Without times it is of now, or of
+    the last whole day, month or year, where the result does not depend on them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    methodology: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    version: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
+    inputs: Annotated[dict[Name, Figure], Field(max_length=16)] = {}
+    readings: Annotated[dict[Name, Any], Field(max_length=16)] = {}
+    baseline: Annotated[dict[Name, Any], Field(max_length=16)] = {}
+
+
+@router.post(
+    "/quantify",
+    summary="What would it earn? 试算减排量与积分",
+    responses=openapi_problems(
+        "quota-exceeded", "unsupported-media-type", "payload-too-large", "malformed-json", "malformed-request",
+        "rule-not-found", "no-methodology-in-force", "methodology-incomplete", "times-needed", "outside-calendar",
+        "ends-before-start", "not-one-day", "not-whole-period", "period-too-long", "unknown-input", "missing-input",
+        "improper-number", "input-out-of-range", "unknown-reading", "missing-reading", "missing-baseline",
+        "readings-invalid", "readings-incomplete", "missing-factor", "condition-not-met", "not-computable",
+        "no-reduction", "internal-error",
+    ),
+    openapi_extra=openapi_body(model=WantedEstimate),
+)  # fmt: skip
+async def quantify(request: Request, response: Response) -> dict[str, Any]:
+    """Compute what one activity would earn, with every factor and step, and whether it could be credited here.
+
+    Needs no token; each address has its own quota, counted before the body is read. Nothing is written. Caps, claims
+    and budgets are of a participant and are not looked at.
+    """
+    platform, language = platform_of(request), language_of(request)
+    request.state.client = client = _client_of(request, platform)
+    # As much as a full batch: what nobody in particular asks for must not crowd out reports.
+    headers = await platform.limiter.require(client, platform.settings.max_batch_items)
+    if media_type(request.headers) != JSON:
+        raise Problem("unsupported-media-type", accepted=JSON)
+    limit = min(LARGEST_BODY, platform.settings.max_body_bytes)
+    wanted = parsed(WantedEstimate, parse_json(await read_body(request, limit)))
+    answer = estimate(platform.rules, wanted, platform.fresh.clock(), platform.settings.programme, language)
+    response.headers.update(headers | localized(language))
+    return answer
+
+
+def _client_of(request: Request, platform: Platform) -> str:
+    """The caller's address as a keyed tag, so that neither the limiter nor a log line holds it. Of IPv6 a whole /64,
+    which is what one household gets."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+            host = str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
+    except ValueError:
+        pass  # a socket has no address: all its callers share one quota
+    return "address:" + platform.keyring.tag("cursor", b"address\0" + host.encode()).hex()[:16]
+
+
+def estimate(
+    rules: RuleBook, wanted: WantedEstimate, now: datetime, programme: str, language: Language
+) -> dict[str, Any]:
+    """The answer. Raises Problem: rule-not-found, times-needed, or what a report of this would be refused with."""
+    now = now.replace(microsecond=0)
+    try:
+        methodology = _methodology(rules, wanted, now)
+        started_at, ended_at = times_of(methodology, wanted, now)
+        readings = _readings(wanted.readings, methodology.readings)
+        baseline = _readings(wanted.baseline, methodology.baseline)
+        explanation = explain(methodology, ActivityData(started_at, ended_at, wanted.inputs, readings, baseline))
+    except Refusal as refusal:
+        raise Problem(refusal.slug, **dict[str, Any](refusal.params)) from None
+    why_not = rules.cannot_credit(methodology)
+    points, rule = _points(rules, explanation, now, programme)
+    arithmetic = arithmetic_view(explanation, {}, language)
+    step = [] if rule is None else [_points_step(explanation.co2e, rule, points)]
+    identity = methodology_view(methodology, language)
+    return {
+        "methodology": identity.pop("id"),
+        **identity,
+        "scenario": methodology.scenario.id,
+        "trigger": methodology.trigger,
+        "credit_class": methodology.credit_class,
+        "started_at": _utc(started_at),
+        "ended_at": _utc(ended_at),
+        "day": explanation.day.isoformat(),
+        "reduction_mg": arithmetic.pop("reduction_mg"),
+        "points": points,
+        "points_rule": rule and {"id": rule.id, "version": rule.version, "digest": rule.digest},
+        "can_credit": not why_not,
+        "why_not": list(why_not),
+        "why_not_titles": [word(code, language) for code in why_not],
+        "trace": [*arithmetic.pop("steps"), *step],
+        **arithmetic,
+    }
+
+
+def _methodology(rules: RuleBook, wanted: WantedEstimate, now: datetime) -> Methodology:
+    """The document that is meant: a version that was named, or the one in force on the activity's day."""
+    name = wanted.methodology
+    versions = [one for one in rules.methodologies.all() if name in (one.id, one.scenario.id)]
+    if wanted.version is not None:
+        versions = [one for one in versions if one.version == wanted.version]
+    ids = {one.id for one in versions}
+    if not ids or (wanted.version is not None and len(ids) > 1):  # a scenario may have had several methodologies
+        raise Problem("rule-not-found", name=name, version=wanted.version or "—")
+    if wanted.version is not None:
+        return versions[-1]
+    day = activity_day(wanted.started_at or now)
+    credited = rules.methodology(versions[-1].scenario.id, day)
+    if name in (credited.id, credited.scenario.id):
+        return credited
+    return next((one for one in reversed(versions) if day in one.in_force), versions[-1])
+
+
+def times_of(methodology: Methodology, wanted: WantedEstimate, now: datetime) -> tuple[datetime, datetime]:
+    """What was given; without times the last hour, or the last whole day, month or year, if that decides nothing.
+
+    Raises Problem times-needed.
+    """
+    if wanted.started_at and wanted.ended_at:
+        return wanted.started_at, wanted.ended_at
+    why = _why_times(methodology, wanted)
+    if why:
+        raise Problem("times-needed", methodology=methodology.id, why_zh=why.zh, why_en=why.en)
+    if methodology.trigger in ("trip", "boarding"):
+        return now - ONE_HOUR, now
+    end = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+    unit = methodology.period.unit if methodology.period else "day"
+    if unit == "day":
+        return end - ONE_DAY, end
+    end = end.replace(day=1) if unit == "month" else end.replace(month=1, day=1)
+    return (end - ONE_DAY).replace(day=1, month=(end - ONE_DAY).month if unit == "month" else 1), end
+
+
+def _why_times(methodology: Methodology, wanted: WantedEstimate) -> Text | None:
+    if wanted.started_at or wanted.ended_at:
+        return Text("只给出了开始与结束时间之一", "only one of start and end was given")
+    if wanted.readings or wanted.baseline:
+        return Text("须说明读数所属的日期", "the days that the readings are of have to be said")
+    formulas = [condition.formula for condition in methodology.conditions]
+    if methodology.reduction:
+        formulas.append(methodology.reduction)
+    if any("duration_s" in formula.expression.names for formula in formulas):
+        return Text("公式或条件用到时长", "the formula or a condition uses the duration")
+    return None
+
+
+def _readings(given: Mapping[str, Any], declared: Mapping[str, object]) -> dict[str, Readings]:
+    found = {}
+    for name, value in given.items():
+        if name not in declared:
+            raise UnknownReading(shown(name), tuple(declared))
+        try:
+            found[name] = parse_readings(value)
+        except ReadingsInvalid as error:
+            raise ReadingsNotValid(name, error.zh, error.en) from error
+    return found
+
+
+def _points(
+    rules: RuleBook, explanation: Explanation, now: datetime, programme: str
+) -> tuple[int | None, PointsRule | None]:
+    """The points under the rule of today, before any campaign; None where no rule is in force. A project's grams earn
+    none while they can be traded."""
+    if explanation.methodology.credit_class == "project":
+        return 0, None
+    try:
+        rule = rules.points_rule(now, programme)
+    except NoPointsRuleInForce:
+        return None, None
+    return points_for(rule, explanation.co2e).n, rule
+
+
+def _points_step(co2e: CO2e, rule: PointsRule, points: int | None) -> str:
+    return f"⌊{co2e.mg} mg ÷ 1000 mg/g × {plain(rule.points_per_gram)}⌋ = {points}"
+
+
+def _utc(moment: datetime) -> str:
+    try:
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # the first or last hours of the calendar
+        return moment.isoformat()

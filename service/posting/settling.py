@@ -1,0 +1,98 @@
+"""Settle provisional credits: those whose facts meet their rule's conditions mature, the others are withdrawn."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from ledger.journal import Transfer, maturity_lines
+from ledger.leaves import NONCE_BYTES, MaturityFacts, maturity_leaf, settlement_commitment
+from service.activities.intake import SETTLEMENT, Refusal, refusal_of
+from service.activities.provisional import Awaiting, SettledRow, read_awaiting
+from service.posting.batch import Batch
+from service.posting.commands import Settle, Settled, SettledCredit
+from service.posting.reversing import withdraw
+from service.quantification.refusals import ConditionNotMet
+from service.quantification.refusals import Refusal as RuleRefusal
+from service.quantification.settlement import settle as settle_facts
+
+
+async def settle(batch: Batch, command: Settle, participant_id: UUID | None) -> Settled | Refusal:
+    """Decide every provisional credit of the person, the scenario and the days by these facts, or none of them."""
+    if participant_id is None:
+        return Refusal("subject-not-linked", {})
+    awaiting = await read_awaiting(
+        batch.tx, participant_id, command.source_id, command.scenario, command.first, command.last
+    )
+    awaiting = sorted([*awaiting, *_awaiting_here(batch, command, participant_id)], key=lambda one: one.day)
+    ended = {activity_id for _, activity_id in batch.no_longer_provisional}
+    awaiting = [one for one in awaiting if one.activity_id not in ended]
+    verdicts: dict[str, Refusal | None] = {}
+    for one in awaiting:
+        settlement = batch.rules.posted_methodologies[one.methodology].settlement
+        if settlement is None or one.methodology in verdicts:
+            continue
+        try:
+            settle_facts(settlement, command.facts)
+            verdicts[one.methodology] = None
+        except ConditionNotMet as refusal:
+            verdicts[one.methodology] = refusal_of(refusal)
+        except RuleRefusal as refusal:  # the facts are not what the rule asks for: nothing is settled
+            return replace(refusal_of(refusal), final=False)
+    return Settled(
+        tuple([await _decide(batch, command, participant_id, one, verdicts[one.methodology]) for one in awaiting])
+    )
+
+
+def _awaiting_here(batch: Batch, command: Settle, participant_id: UUID) -> list[Awaiting]:
+    """The credits of this batch that wait for the settlement: it came after them."""
+    judged = {recorded.report.activity_id: recorded for recorded in batch.reports}
+    found = []
+    for one in batch.provisional:
+        mine = (one.participant_id, one.source_id, one.scenario, one.awaits)
+        if mine != (participant_id, command.source_id, command.scenario, SETTLEMENT):
+            continue
+        recorded = judged[one.activity_id]
+        if command.first <= one.day <= command.last and recorded.report.methodology:
+            rule = recorded.points_rule
+            found.append(
+                Awaiting(one.activity_id, one.day, recorded.report.methodology.digest, rule.digest if rule else None)
+            )
+    return found
+
+
+async def _decide(
+    batch: Batch, command: Settle, participant_id: UUID, one: Awaiting, because: Refusal | None
+) -> SettledCredit:
+    record = settlement_commitment(command.salt, command.document)
+    credit = (await batch.posted(participant_id, one.activity_id)).transfer
+    co2e_mg = sum(line.amount for line in credit.lines if line.asset == "co2e_mg")
+    points = sum(line.amount for line in credit.lines if line.asset == "points")
+    outcome = "withdrawn" if because else "matured"
+    if because:
+        await withdraw(batch, participant_id, one.activity_id, record)
+    else:
+        _mature(batch, command, participant_id, one, record, credit)
+        batch.no_longer_provisional.append((participant_id, one.activity_id))
+    batch.settled.append(
+        SettledRow(
+            participant_id, one.activity_id, command.settled_by, outcome, batch.at, command.salt, command.document
+        )
+    )
+    return SettledCredit(one.activity_id, outcome, co2e_mg, points, because)
+
+
+def _mature(batch: Batch, command: Settle, participant_id: UUID, one: Awaiting, record: str, credit: Transfer) -> None:
+    account = batch.account(participant_id)
+    rule = batch.rules.posted_points_rules[one.points_rule] if one.points_rule else None
+    lines = maturity_lines(account, credit.lines, expires_on=batch.expiry(rule) if rule else batch.today)
+    transfer = replace(
+        batch.draft(participant_id, "maturity", batch.fresh.id(), batch.today, lines), matures=one.activity_id
+    )
+    earns = any(line.asset == "points" for line in lines)
+    facts = MaturityFacts(
+        authority="source",
+        awaited="settlement",
+        facts=record,
+        source=command.source,
+        points_rule=one.points_rule if earns else None,
+    )
+    batch.post(transfer, maturity_leaf(transfer, account.kind, facts, batch.fresh.random(NONCE_BYTES)))
