@@ -101,6 +101,9 @@ def _show(zh: dict[str, Any], en: dict[str, Any], terminal: Terminal) -> None:
         )
     points = "–" if en["points"] is None else en["points"]
     say(f"减排量 {en['reduction_mg']} 毫克，积分 {points}", f"{en['reduction_mg']} mg CO2e, {points} points")
+    if en["not_checked"]:
+        listed = ", ".join(en["not_checked"])
+        say(f"未给时间，未核对的条件：{listed}", f"not checked, as no times were given: {listed}")
     if en["can_credit"]:
         say("本部署可据此计入", "this deployment credits under it")
     else:

@@ -3,6 +3,7 @@ written."""
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -109,7 +110,11 @@ def estimate(
         started_at, ended_at = times_of(methodology, wanted, now)
         readings = _readings(wanted.readings, methodology.readings)
         baseline = _readings(wanted.baseline, methodology.baseline)
-        explanation = explain(methodology, ActivityData(started_at, ended_at, wanted.inputs, readings, baseline))
+        not_checked = () if wanted.started_at else _of_duration(methodology)
+        asked = replace(
+            methodology, conditions=tuple(one for one in methodology.conditions if one.id not in not_checked)
+        )
+        explanation = explain(asked, ActivityData(started_at, ended_at, wanted.inputs, readings, baseline))
     except Refusal as refusal:
         raise Problem(refusal.slug, **dict[str, Any](refusal.params)) from None
     why_not = rules.cannot_credit(methodology)
@@ -129,6 +134,7 @@ def estimate(
         "reduction_mg": arithmetic.pop("reduction_mg"),
         "points": points,
         "points_rule": rule and {"id": rule.id, "version": rule.version, "digest": rule.digest},
+        "not_checked": list(not_checked),
         "can_credit": not why_not,
         "why_not": list(why_not),
         "why_not_titles": [word(code, language) for code in why_not],
@@ -180,12 +186,14 @@ def _why_times(methodology: Methodology, wanted: WantedEstimate) -> Text | None:
         return Text("只给出了开始与结束时间之一", "only one of start and end was given")
     if wanted.readings or wanted.baseline:
         return Text("须说明读数所属的日期", "the days that the readings are of have to be said")
-    formulas = [condition.formula for condition in methodology.conditions]
-    if methodology.reduction:
-        formulas.append(methodology.reduction)
-    if any("duration_s" in formula.expression.names for formula in formulas):
-        return Text("公式或条件用到时长", "the formula or a condition uses the duration")
+    if methodology.reduction and "duration_s" in methodology.reduction.expression.names:
+        return Text("公式用到时长", "the formula uses the duration")
     return None
+
+
+def _of_duration(methodology: Methodology) -> tuple[str, ...]:
+    """The conditions that cannot be looked at as long as nobody says how long it took."""
+    return tuple(one.id for one in methodology.conditions if "duration_s" in one.formula.expression.names)
 
 
 def _readings(given: Mapping[str, Any], declared: Mapping[str, object]) -> dict[str, Readings]:

@@ -281,7 +281,8 @@ def test_a_citizen_sees_what_a_ride_would_earn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--input", "distance_km=2.35"), "times-needed"),
+        (("--input", "distance_km=2.35", "--started", "2026-05-01T08:00:00+08:00"), "times-needed"),
+        (("--input", "distance=2.35"), "unknown-input"),
         (("--input", "distance_km=2.35", "--version", "9999"), "rule-not-found"),
         (("--input", "distance_km=far", *RIDE), "malformed-request"),
         (("--input", "distance_km=0.01", *RIDE), "condition-not-met"),

@@ -87,13 +87,22 @@ async def test_nothing_is_written(fresh_api: Api) -> None:
         ({"started_at": "2015-05-01T08:00:00+08:00"}, "no-methodology-in-force"),
         ({"started_at": "0001-01-01T00:00:00+14:00"}, "outside-calendar"),
         ({"ended_at": None}, "times-needed"),
-        ({"started_at": None, "ended_at": None}, "times-needed"),
         ({"readings": {"use_kwh": {"kind": "nothing"}}}, "unknown-reading"),
         ({"baseline": {"use_kwh": 7}}, "unknown-reading"),
     ],
 )
 async def test_what_is_wrong_is_a_documented_problem(api: Api, change: dict[str, Any], slug: str) -> None:
     problem_of(await ask(api, RIDE | change), slug)
+
+
+async def test_without_times_the_conditions_on_the_duration_are_named_as_not_checked(api: Api) -> None:
+    timed = (await ask(api, RIDE)).json()
+    untimed = (await ask(api, RIDE | {"started_at": None, "ended_at": None})).json()
+    assert untimed["reduction_mg"] == timed["reduction_mg"]
+    assert (timed["not_checked"], untimed["not_checked"]) == ([], ["min-duration", "max-duration", "max-mean-speed"])
+    assert [one["id"] for one in untimed["conditions"]] == ["min-distance", "max-distance"]
+    too_near = RIDE | {"started_at": None, "ended_at": None, "inputs": {"distance_km": "0.01"}}
+    problem_of(await ask(api, too_near), "condition-not-met")
 
 
 async def test_a_body_that_is_no_request_is_refused(api: Api) -> None:
