@@ -4,7 +4,7 @@ order."""
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -55,6 +55,7 @@ router = APIRouter(tags=["activities"], route_class=DirectRoute)
 
 Post = Callable[[Sequence[Report]], Awaitable[list[Outcome]]]
 
+_NONE: Mapping[str, str] = {}
 EVENT_TYPE = "org.tanpuhui.activity.v1"
 STRUCTURED, BATCH, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/json"
 BREATH = 64  # items judged before other requests get a turn of the event loop
@@ -145,11 +146,11 @@ class ActivityData(BaseModel):
     started_at: Moment
     ended_at: Moment
     inputs: Annotated[dict[Name, Figure], Field(max_length=16)]
-    basis: Annotated[dict[Name, Basis], Field(max_length=16)] = {}
+    basis: Annotated[dict[Name, Basis], Field(default_factory=dict, max_length=16)]
     vehicle: Vehicle | None = None
-    references: Annotated[dict[Reference, Word], Field(max_length=8), AfterValidator(_referring)] = {}
-    readings: Annotated[dict[Name, Series], Field(max_length=8)] = {}
-    baseline: Annotated[dict[Name, Series], Field(max_length=8)] = {}
+    references: Annotated[dict[Reference, Word], Field(default_factory=dict, max_length=8), AfterValidator(_referring)]
+    readings: Annotated[dict[Name, Series], Field(default_factory=dict, max_length=8)]
+    baseline: Annotated[dict[Name, Series], Field(default_factory=dict, max_length=8)]
     replaces: Word | None = None
 
 
@@ -345,7 +346,7 @@ def _reported(event: ActivityEvent) -> ReportedActivity:
         data.inputs,
         data.basis,
         data.vehicle,
-        {str(name): value for name, value in data.references.items()},
+        {str(name): value for name, value in data.references.items()} if data.references else _NONE,
         data.readings,
         data.baseline,
         data.replaces,

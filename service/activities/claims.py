@@ -129,6 +129,11 @@ class Demands:
     installation: bytes | None = None
 
     @property
+    def takes(self) -> bool:
+        """Whether it takes anything that could be taken twice."""
+        return bool(self.claims or self.spans or self.totals or self.methodology.exclusive)
+
+    @property
     def order_tags(self) -> tuple[bytes, ...]:
         """Whatever another person's activity could want too: of two in one batch, the first in the list comes
         first."""

@@ -146,8 +146,6 @@ class Counted:
     def take(self, wanted: Wanted) -> None:
         """Give the activity what it demands: nothing stood against it."""
         demands = wanted.demands
-        if not (demands.claims or demands.spans or demands.totals or demands.methodology.exclusive):
-            return
         mine = Taken(demands.since, demands.until, None, wanted.activity_id)
         for tag, _ in demands.claims:
             self.holders[tag] = (wanted.participant_id, wanted.activity_id)

@@ -263,7 +263,7 @@ def _judged(
             activity.started_at,
             activity.ended_at,
             (day, last_day),
-            _references(activity),
+            _references(activity) if methodology.claims else activity.references,
             _told(activity, methodology),
         )
     except ReferenceMissing as missing:

@@ -173,9 +173,11 @@ async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) 
     tallies = {
         (one.participant_id, name, window_start(cap.per, one.demands.first_day))
         for one, _, _ in wanted
+        if one.demands.methodology.caps
         for name, cap in caps_of(one.demands).items()
     }
-    batch.counted = await look(batch.tx, [one for one, _, _ in wanted], tallies, wanted[0][2].key_version)
+    taking = [one for one, _, _ in wanted if one.demands.takes]
+    batch.counted = await look(batch.tx, taking, tallies, wanted[0][2].key_version)
     batch.matchable = await read_matchable(batch.tx, batch.counted.met())
     projects = {
         (one.participant_id, one.demands.installation)
@@ -188,10 +190,13 @@ async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) 
 
 async def _open_budgets(batch: Batch, wanted: Sequence[tuple[Wanted, Worth, Report]]) -> None:
     """Lock as much of the campaigns' budgets as these activities could draw at most."""
+    programmes = {batch.account(one.participant_id).programme for one, _, _ in wanted}
+    if not any(batch.points_rule(programme).campaigns for programme in programmes):
+        return
     offered: dict[CampaignKey, Offer] = {}
     for one, worth, report in wanted:
         account = batch.account(one.participant_id)
-        rule = batch.rules.points_rule(batch.at, account.programme)
+        rule = batch.points_rule(account.programme)
         if not rule.campaigns:
             continue
         extra = campaign_points(

@@ -54,9 +54,17 @@ class Batch:
     slots: list[Slot] = field(default_factory=list)
     today: date = field(init=False)
     _expiries: dict[str, date] = field(default_factory=dict)
+    _points_rules: dict[str, PointsRule] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.today = shanghai_day(self.at)
+
+    def points_rule(self, programme: str) -> PointsRule:
+        """The rule for points that are recorded in this batch. Raises NoPointsRuleInForce."""
+        found = self._points_rules.get(programme)
+        if found is None:
+            found = self._points_rules[programme] = self.rules.points_rule(self.at, programme)
+        return found
 
     def expiry(self, rule: PointsRule) -> date:
         """The last day of points that are recorded in this batch."""

@@ -38,23 +38,26 @@ async def credit(
     """Credit a judged activity, or refuse it for good. `corrects` is the credit that this one replaces, reversed by
     now."""
     account, demands = batch.account(participant_id), worth.demands
-    wanted = Wanted(participant_id, report.activity_id, demands)
     refusal = _ineligible(batch, account, demands)
-    replaced, outranked = _giving_way(batch, report, worth, wanted)
-    if refusal is None:
+    wanted, outranked = None, set[UUID]()
+    if demands.takes and refusal is None:
+        wanted = Wanted(participant_id, report.activity_id, demands)
+        replaced, outranked = _giving_way(batch, report, worth, wanted)
         refusal = _taken(batch, wanted, replaced | outranked)
+        if refusal is None:
+            for activity_id in sorted(replaced):
+                await supersede(batch, participant_id, activity_id)
+            corrects = min(replaced, default=corrects)
     if refusal is not None:
         return _refused(batch, report, participant_id, refusal)
-    for activity_id in sorted(replaced):
-        await supersede(batch, participant_id, activity_id)
-    corrects = min(replaced, default=corrects)
-    rule = batch.rules.points_rule(batch.at, account.programme)
+    rule = batch.points_rule(account.programme)
     earning = _may_earn(batch, report, worth, participant_id)
     amounts = _within_caps(batch, report, worth, account, rule if earning else None)
     if isinstance(amounts, Refusal):
         return _refused(batch, report, participant_id, amounts)
-    batch.counted.outranked |= outranked
-    batch.counted.take(wanted)
+    if wanted is not None:
+        batch.counted.outranked |= outranked
+        batch.counted.take(wanted)
     return _post(batch, report, worth, amounts, rule if earning else None, participant_id, corrects)
 
 
