@@ -206,7 +206,7 @@ def token(
             _fail("provider 令牌需要 --source 或 --feed。", "a provider's token needs --source URI or --feed NAME.")
     elif role == "participant" and not _is_uuid(subject):
         _fail("participant 令牌需要参与者编号 (UUID)。", "a participant's token needs the participant id, a UUID.")
-    chosen: Role = role  # type: ignore[assignment]  # it is one of Role's, looked up above
+    chosen: Role = next(known for known in get_args(Role) if known == role)
     subject = subject or source or f"{role}@this-machine"
     sys.stdout.write(_issuer(settings).issue(chosen, subject, source=source, ttl=timedelta(minutes=minutes)) + "\n")
 

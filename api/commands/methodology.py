@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -40,6 +40,7 @@ app = typer.Typer(
     help="方法学：检查、查看、审批。 Lint methodologies, show and list them, and approve them.", no_args_is_help=True
 )
 
+_LANGUAGES: Mapping[str | None, tuple[Language, ...]] = {None: ("zh", "en"), "zh": ("zh",), "en": ("en",)}
 LIMIT = 100_000  # recorded activities that lint computes again: a few seconds
 
 
@@ -246,7 +247,8 @@ def show(
     One page: scope, inputs, factors with sources and confidence, conditions, caps, formula, worked examples, versions
     and approvals. Into a pipe it is Markdown.
     """
-    if lang not in (None, "zh", "en"):
+    languages = _LANGUAGES.get(lang)
+    if languages is None:
         fail(f"--lang 应为 zh 或 en，得到 {lang!r}。", f"--lang is zh or en, not {lang!r}.")
     known = asyncio.run(known_rules(read_settings()))
     versions = [one for one in known.rules.methodologies.all() if one.id == methodology]
@@ -257,7 +259,6 @@ def show(
             f"没有方法学 {methodology} 或该版本；现有：{'、'.join(ids)}。",
             f"there is no methodology {methodology} of that version; there are {', '.join(ids)}.",
         )
-    languages: tuple[Language, ...] = ("zh", "en") if lang is None else (lang,)  # type: ignore[assignment]  # see above
     lines = [*page(versions, shown[-1], languages), *_approvals_part(shown[-1], known, languages)]
     text = "\n".join(lines) + "\n"
     if sys.stdout.isatty():

@@ -176,8 +176,8 @@ async def post_manifest(request: Request) -> Response:
     return answered(201 if created else 200, answer, headers, request)
 
 
-def _refused(slug: str, why: Text, **params: object) -> Problem:
-    return Problem(slug, **{**params, "why_zh": why.zh, "why_en": why.en})  # type: ignore[arg-type]
+def _refused(slug: str, why: Text, **params: Any) -> Problem:
+    return Problem(slug, **params, why_zh=why.zh, why_en=why.en)
 
 
 @router.get(

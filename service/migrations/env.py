@@ -4,15 +4,24 @@ from alembic import context
 from sqlalchemy import create_engine, pool
 
 from ledger.tables import metadata as ledger_metadata
-from service import campaigns  # noqa: F401 - its tables join the service's metadata
-from service.activities import claims, counting, models, provisional  # noqa: F401 - as above
-from service.approvals import Approval  # noqa: F401 - as above
+from service import approvals, campaigns, keyring_check, manifests, organisations, participants, registers
+from service.activities import claims, counting, models, provisional
 from service.database import ServiceTable, migration_url
-from service.keyring_check import KeyringCheck  # noqa: F401 - as above
-from service.manifests import Manifest  # noqa: F401 - as above
-from service.organisations import Organisation  # noqa: F401 - as above
-from service.participants import Participant  # noqa: F401 - as above
-from service.registers import RegisterEntry  # noqa: F401 - as above
+
+# A table joins the service's metadata when its module is loaded.
+ROOMS_WITH_TABLES = (
+    approvals,
+    campaigns,
+    claims,
+    counting,
+    keyring_check,
+    manifests,
+    models,
+    organisations,
+    participants,
+    provisional,
+    registers,
+)
 
 engine = create_engine(
     migration_url(context.config.attributes["database_url"]),
