@@ -8,6 +8,7 @@ from api.problems import Language, Text, word
 from service.quantification.document import Bilingual
 from service.quantification.expression import plain
 from service.quantification.model import (
+    UNKNOWN,
     Cap,
     ClaimRule,
     Condition,
@@ -113,8 +114,9 @@ class _Speech:
             (self.say("状态", "status"), f"`{one.status}` {self.word(one.status)}"),
             (self.say("发布方", "issuer"), self.text(one.issuer)),
             (self.say("适用地区", "jurisdiction"), f"`{one.jurisdiction}`"),
-            (self.say("施行日期", "days in force"), str(one.in_force)),
-            (self.say("公式可信度", "confidence of the formula"), self.word(one.formula_confidence)),
+            (self.say("施行日期", "days in force"), self.in_force(one)),
+            (self.say("计入时的状态", "credited as"), self._credited_as(one)),
+            (self.say("公式可信度", "confidence of the formula"), self._formula_confidence(one)),
         ]  # fmt: skip
         faults = [self.word(code) for code in one.faults]
         rows.append(
@@ -130,6 +132,17 @@ class _Speech:
         )
         yield from self.table(("", ""), rows)
 
+    def _credited_as(self, one: Methodology) -> str:
+        named = f"`{one.credited_as}` {self.word(one.credited_as)}"
+        if one.credited_as == one.status:
+            return named
+        return named + self.say("：", ": ") + self.say("；", "; ").join(self.word(code) for code in one.inferred)
+
+    def _formula_confidence(self, one: Methodology) -> str:
+        if one.reduction is None:
+            return self.say("没有可计算的公式", "there is no formula to compute with")
+        return self.word(one.formula_confidence)
+
     def notes(self, one: Methodology) -> Iterator[str]:
         yield from (f"- {self.text(note)}" for note in one.notes)
 
@@ -138,11 +151,17 @@ class _Speech:
 
     def scope(self, one: Methodology) -> Iterator[str]:
         grades = ", ".join(f"{grade} {self.word(one.grades[grade], 'grade')}" for grade in sorted(one.grades))
+        if one.act:
+            yield f"- {self.say('行为', 'Act')}{self.colon}{self.word(one.act, 'act')} (`{one.act}`)"
+        if one.part_of:
+            yield f"- {self.say('出自', 'Part of')}{self.colon}{self.text(one.part_of.title)} (`{one.part_of.id}`)"
+        if one.baseline_scenario:
+            yield f"- {self.say('与何相比', 'Counted against')}{self.colon}{self.text(one.baseline_scenario)}"
         for zh, en, what in (
             ("场景", "Scenario", f"{self.text(one.scenario.title)} (`{one.scenario.id}`)"),
             ("计入单元", "Credited", self._trigger(one)),
             ("减排量类别", "Class of reduction", self.word(one.credit_class)),
-            ("参与者", "Participants", self.words(sorted(one.participants))),
+            ("参与者", "Participants", self.words(sorted(one.participants) or [UNKNOWN])),
             ("证据等级", "Grades of evidence", grades),
             ("申报期限", "Claim window", self._claim_window(one)),
         ):
@@ -156,16 +175,20 @@ class _Speech:
             looked_up = self.words(sorted(one.registers), "register")
             yield f"- {self.say('核对名录', 'Registers looked up')}{self.colon}{looked_up}"
 
+    def in_force(self, one: Methodology) -> str:
+        return self.word(UNKNOWN) if one.in_force is None else str(one.in_force)
+
     def _trigger(self, one: Methodology) -> str:
         if one.period is None:
-            return self.word(one.trigger)
+            unknown = self.say("，周期", ", of a period ") + self.word(UNKNOWN) if "period" in one.unknown else ""
+            return self.word(one.trigger) + unknown
         unit, most = one.period.unit, one.period.at_most
         zh = {"day": "日", "month": "月", "year": "年"}[unit]
         return self.say(f"整{zh}，一次至多 {most} 个", f"whole calendar {unit}s, at most {most} in one report")
 
     def _claim_window(self, one: Methodology) -> str:
         if one.claim_window_days is None:
-            return self.say("不限", "none")
+            return self.word(UNKNOWN) if "claim_window" in one.unknown else self.say("不限", "none")
         days = one.claim_window_days
         return self.say(f"行为日之后 {days} 日", f"{days} days after the activity's day")
 
@@ -237,6 +260,9 @@ class _Speech:
             confidence += self.say("；来源质量低", "; a source of low quality")
         unit = "" if factor.unit == "1" else f" {factor.unit}"
         note = f"; {self.text(value.note)}" if value.note else ""
+        if value.pinned:
+            pin = f"`{value.pinned.figure}` {self.say('，因子集', 'of the factor set')} `{value.pinned.set}`"
+            note = f"; {pin} `{value.pinned.digest[:16]}…`{note}"
         return (
             f"`{factor.name}`",
             f"{plain(value.value)}{unit}",
@@ -336,7 +362,8 @@ class _Speech:
     def sources(self, one: Methodology) -> Iterator[str]:
         for source in one.sources:
             link = f" <{source.url}>" if source.url else ""
-            yield f"- `{source.id}` {self.text(source.title)}, {self.text(source.publisher)}, {source.published}.{link}"
+            published = self.word(source.published)
+            yield f"- `{source.id}` {self.text(source.title)}, {self.text(source.publisher)}, {published}.{link}"
 
     def versions(self, versions: Sequence[Methodology]) -> Iterator[str]:
         head = (
@@ -350,7 +377,7 @@ class _Speech:
         before: Methodology | None = None
         for one in versions:
             changed = self._changed(before, one)
-            rows.append((str(one.version), str(one.in_force), one.status, f"`{one.digest}`", changed))
+            rows.append((str(one.version), self.in_force(one), one.status, f"`{one.digest}`", changed))
             before = one
         yield from self.table(head, rows)
 

@@ -34,28 +34,23 @@ import ledger.check
 import service.activities.models
 import service.poster
 import service.worker  # noqa: F401 - like the line above, and api.cli: importing them registers their metrics
-from api import methodology_page
 from api.auth import ROLE_SCOPES
 from api.cli import app
 from api.problems import PROBLEM_TYPES, describe_checks, describe_problems
 from api.provider import ImportReport
 from ledger import journal, tables
+from ledger.leaf_reading import read_leaf
 from ledger.leaves import (
     CreditFacts,
-    ManifestFacts,
     MaturityFacts,
-    RuleApproval,
-    RuleFacts,
     credit_leaf,
     evidence_commitment,
     lapse_leaf,
-    manifest_leaf,
     maturity_leaf,
-    read_leaf,
     reversal_leaf,
-    rule_leaf,
     settlement_commitment,
 )
+from ledger.notices import ManifestFacts, RuleApproval, RuleFacts, manifest_leaf, rule_leaf
 from service.activities.intake import ReportedActivity, evidence_document
 from service.approvals import RuleName, public_entry, sign_approval
 from service.clock import uuid7
@@ -64,10 +59,10 @@ from service.jws import thumbprint
 from service.keyring import Keyring
 from service.manifests import Counts, received_document
 from service.quantification.methodology import load_catalogue
-from service.quantification.model import Methodology
 from service.quantification.points import expires_on, load_points_rules
 from service.settings import describe_settings
 from tests.running import Api
+from tests.test_pages import write_pages
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -279,10 +274,13 @@ def _calls() -> Iterator[str]:
 
 
 def _rules() -> Iterator[str]:
-    yield from ("| document | version | status | digest |", "| --- | --- | --- | --- |")
-    for methodology in load_catalogue().all():
-        page = f"[{methodology.id}](docs/methodologies/{methodology.id}.md) {methodology.title.zh}"
-        yield f"| {page} | {methodology.version} | {methodology.status} | `{methodology.digest[:16]}…` |"
+    yield "| document 文档 | version 版本 | where 地区 | act 行为 | status 状态 | computes 可计算 | digest 摘要 |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for one in load_catalogue().all():
+        page = f"[{one.id}](methodologies/{one.id}.md) {one.title.zh}"
+        computes = "yes 是" if one.reduction and not one.missing else "no 否"
+        about = f"{one.jurisdiction} | {one.act} | {one.status} | {computes}"
+        yield f"| {page} | {one.version} | {about} | `{one.digest[:16]}…` |"
 
 
 def _decisions() -> Iterator[str]:
@@ -292,7 +290,7 @@ def _decisions() -> Iterator[str]:
 
 
 GENERATED: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
-    "rules": ("README.md", _rules),
+    "rules": ("docs/rules.md", _rules),
     "decisions": ("docs/architecture.md", _decisions),
     "worked example": ("docs/audit.md", _worked_example),
     "calls": ("docs/api.md", _calls),
@@ -347,25 +345,6 @@ def test_every_difference_that_the_check_finds_is_described() -> None:
         assert f"`{name}`" in text, f"docs/operations.md does not say what to do about the difference {name}"
 
 
-GENERATED_PAGE = "<!-- from the document; renewed by .venv/bin/python -m tests.test_docs --write -->"
-
-
-def methodology_pages() -> dict[str, str]:
-    """docs/methodologies/: a page for each methodology, of its newest version, by the name of its file."""
-    versions: dict[str, list[Methodology]] = {}
-    for one in load_catalogue().all():
-        versions.setdefault(one.id, []).append(one)
-    written = {name: methodology_page.page(ones, ones[-1], ("zh", "en")) for name, ones in versions.items()}
-    return {f"{name}.md": "\n".join((*lines, "", GENERATED_PAGE, "")) for name, lines in written.items()}
-
-
-def test_every_methodology_has_its_page_and_every_page_its_methodology() -> None:
-    found = {path.name: path.read_text("utf-8") for path in (ROOT / "docs/methodologies").glob("*.md")}
-    assert found == methodology_pages(), "renew them: .venv/bin/python -m tests.test_docs --write"
-    for one in load_catalogue().all():
-        assert one.digest in found[f"{one.id}.md"]
-
-
 def test_the_result_of_an_import_is_described() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     shown = [json.loads(block) for block in _fences(readme, "json")]
@@ -375,7 +354,7 @@ def test_the_result_of_an_import_is_described() -> None:
 
 def test_every_document_is_linked() -> None:
     linked = set()
-    for path in (ROOT / "README.md", ROOT / "docs/architecture.md"):
+    for path in (ROOT / "README.md", ROOT / "docs/architecture.md", ROOT / "docs/rules.md"):
         linked |= {(path.parent / target).resolve() for target, _ in _links(path.read_text("utf-8"))}
     assert not [path for path in DOCUMENTS if path not in linked and path.name != "README.md"]
 
@@ -548,12 +527,7 @@ def write() -> None:
     for name, (file, lines) in GENERATED.items():
         path = ROOT / file
         path.write_text(_with_part(path.read_text("utf-8"), name, lines()), "utf-8")
-    pages = methodology_pages()
-    for path in (ROOT / "docs/methodologies").glob("*.md"):
-        if path.name not in pages:
-            path.unlink()
-    for name, text in pages.items():
-        (ROOT / "docs/methodologies" / name).write_text(text, "utf-8")
+    write_pages()
 
 
 if __name__ == "__main__":

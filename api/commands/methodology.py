@@ -3,37 +3,34 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-import asyncpg
 import httpx
 import typer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.commands.environment import Json, KnownRules, development_issuer, fail, known_rules, read_settings
+from api.commands.lint import lint, tell_standing
 from api.demonstration import Terminal
+from api.factor_set_page import factor_set_page
 from api.methodology_page import page
 from api.problems import PROBLEM_TYPES, Language, word
 from api.supervisor import find_platform
+from api.v1.factor_sets import factor_set_view
 from api.v1.methodologies import methodology_summary, points_rule_summary
-from service.activities.rules import RuleBook, name_of, own_beside
+from service.activities.rules import name_of, read_rulebook
 from service.approvals import ROLES, DocumentKind, RuleName, public_entry, sign_approval
 from service.clock import shanghai_day, system_clock
-from service.database import FAULTS
-from service.impact import Impact, measure_impact
 from service.keyring import create_private_file, readable_by_others
 from service.quantification.document import read_file
-from service.quantification.methodology import MethodologyInvalid, catalogue_of, parse_methodology
+from service.quantification.methodology import parse_methodology
 from service.quantification.model import Methodology
 from service.quantification.points import PointsRule, parse_points_rule
-from service.rule_changes import Change, changes
 from service.settings import Settings
 
 app = typer.Typer(
@@ -41,197 +38,9 @@ app = typer.Typer(
 )
 
 _LANGUAGES: Mapping[str | None, tuple[Language, ...]] = {None: ("zh", "en"), "zh": ("zh",), "en": ("en",)}
-LIMIT = 100_000  # recorded activities that lint computes again: a few seconds
 
 
-@app.command("lint")
-def lint(
-    file: Annotated[Path, typer.Argument(help="方法学 YAML 文件。 The methodology's YAML file.")],
-    as_json: Json = False,
-    limit: Annotated[
-        int, typer.Option(min=1, help="至多重算多少条已记录行为。 The most recorded activities to compute again.")
-    ] = LIMIT,
-) -> None:
-    """检查方法学文档。 Check a methodology document.
-
-    检查语法、单位、范围、来源并重算算例；列出与上一版本的差异；能连接数据库时，重算上一版本下已记录的行为，说明结果会有多少不同。
-    有误时以状态 1 结束。
-
-    Syntax, units, ranges, sources, and every worked example recomputed; what differs from the previous version; and,
-    where a database can be asked, what it would have changed in recorded activities. Status 1 when it is refused.
-    """
-    terminal, settings = Terminal(as_json), read_settings()
-    known = asyncio.run(known_rules(settings))
-    try:
-        new = parse_methodology(read_file(file))
-        _fit(new, known.rules)
-        previous = _previous(new, known.rules)
-        recorded, note = asyncio.run(_recorded(new, previous, known, limit, terminal))
-    except MethodologyInvalid as error:
-        _refused(file, error, terminal)
-    _report(new, previous, recorded, note, known.rules, terminal)
-
-
-def _fit(new: Methodology, rules: RuleBook) -> None:
-    """Raises MethodologyInvalid for a document that cannot stand beside those there are."""
-    others = [one for one in own_beside(rules.methodologies.all(), [new]) if one.digest != new.digest]
-    if any((one.id, one.version) == (new.id, new.version) for one in others):
-        raise _taken(new)
-    catalogue_of([*others, new])
-
-
-def _taken(new: Methodology) -> MethodologyInvalid:
-    reason = f"version {new.version} of {new.id} is there with other content: give the changed document a new version"
-    return MethodologyInvalid(1, reason)
-
-
-def _previous(new: Methodology, rules: RuleBook) -> Methodology | None:
-    """The highest version below this one."""
-    older = [one for one in rules.methodologies.all() if one.id == new.id and one.version < new.version]
-    return older[-1] if older else None
-
-
-async def _recorded(
-    new: Methodology, previous: Methodology | None, known: KnownRules, limit: int, terminal: Terminal
-) -> tuple[Impact | None, str | None]:
-    """What would have changed in recorded activities, or why nobody can tell.
-
-    Raises MethodologyInvalid when the version is registered there with other content.
-    """
-    if known.database is None:
-        return None, known.fault
-    try:
-        connection = await asyncpg.connect(known.database, timeout=10)
-    except FAULTS as error:
-        return None, f"the database cannot be asked: {error or type(error).__name__}"
-    try:
-        if await connection.fetchval(_REGISTERED, new.id, new.version, bytes.fromhex(new.digest)):
-            raise _taken(new)
-        if previous is None:
-            return None, "there is no earlier version"
-        with _progress(terminal, limit) as advance:
-            points = known.rules.points_rules
-            return await measure_impact(connection, previous, new, points, limit=limit, on_progress=advance), None
-    except FAULTS as error:
-        return None, f"the database cannot be asked: {error or type(error).__name__}"
-    finally:
-        await connection.close()
-
-
-_REGISTERED = """
-    SELECT EXISTS (SELECT FROM service.rule_document
-        WHERE kind = 'methodology' AND name = $1 AND version = $2 AND digest <> $3)
-"""
-
-
-@contextmanager
-def _progress(terminal: Terminal, limit: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal while recorded activities are computed again."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=terminal.console, transient=True) as bars:
-        bar = bars.add_task("重算 computing again", total=limit)
-        yield lambda done: bars.update(bar, completed=done)
-
-
-def _refused(file: Path, error: MethodologyInvalid, terminal: Terminal) -> NoReturn:
-    terminal.finish({"ok": False, "file": str(file), "line": error.line, "reason": error.reason})
-    where = f" ({error.document})" if error.document else ""
-    fail(f"{file} 第 {error.line} 行有误，文档不被接受。", f"{file} line {error.line}{where}: {error.reason}")
-
-
-def _report(
-    new: Methodology,
-    previous: Methodology | None,
-    recorded: Impact | None,
-    note: str | None,
-    rules: RuleBook,
-    terminal: Terminal,
-) -> None:
-    differences = changes(previous.document, new.document) if previous else ()
-    why_not = rules.cannot_credit(new)
-    terminal.say(
-        f"{new.id} 第 {new.version} 版：文档正确，{len(new.examples)} 个算例已重算；摘要 {new.digest}",
-        f"{new.id} version {new.version} is well formed; {len(new.examples)} examples recomputed",
-    )
-    if previous is None:
-        terminal.say("没有更早的版本可比较", "there is no earlier version to compare with")
-    else:
-        _tell_changes(differences, previous, terminal)
-    _tell_recorded(recorded, note, terminal)
-    _tell_standing(why_not, terminal)
-    terminal.finish(
-        {
-            "ok": True,
-            "id": new.id,
-            "version": new.version,
-            "digest": new.digest,
-            "status": new.status,
-            "examples": len(new.examples),
-            "previous": previous and {"version": previous.version, "digest": previous.digest},
-            "changes": [_change(one) for one in differences],
-            "figures": [_change(one) for one in differences if one.figure],
-            "recorded": recorded and recorded.as_json(),
-            "recorded_note": note,
-            "can_credit": not why_not,
-            "why_not": list(why_not),
-        }
-    )
-
-
-def _change(change: Change) -> dict[str, str | None]:
-    return {"path": change.path, "old": change.old, "new": change.new}
-
-
-def _tell_changes(differences: tuple[Change, ...], previous: Methodology, terminal: Terminal) -> None:
-    figures = [one for one in differences if one.figure]
-    terminal.say(
-        f"与第 {previous.version} 版相比：{len(differences)} 处不同，其中 {len(figures)} 个数值",
-        f"compared with version {previous.version}: {len(differences)} fields differ, {len(figures)} of them figures",
-    )
-    for one in differences:
-        shown = f"{_cut(one.old)} → {_cut(one.new)}"
-        terminal.console.print(f"  {'*' if one.figure else ' '} {one.path}: {shown}", markup=False)
-
-
-def _cut(text: str | None) -> str:
-    if text is None:
-        return "–"
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _tell_recorded(recorded: Impact | None, note: str | None, terminal: Terminal) -> None:
-    if recorded is None:
-        terminal.say("未能查看已记录的行为", f"recorded activities were not looked at: {escape(str(note))}")
-        return
-    rest = ("", "") if recorded.complete else ("，尚有更多未看", ", and there are more")
-    terminal.say(
-        f"重算已记录的行为 {recorded.looked_at} 条{rest[0]}：不变 {recorded.unchanged}，增加 {recorded.more}，减少 "
-        f"{recorded.less}，新被拒绝 {recorded.newly_refused.total()}，新可计入 {recorded.newly_credited}",
-        f"{recorded.looked_at} recorded activities computed again{rest[1]}: {recorded.unchanged} unchanged, "
-        f"{recorded.more} more, {recorded.less} less, {recorded.newly_refused.total()} newly refused, "
-        f"{recorded.newly_credited} newly credited",
-    )
-    for reason, count in recorded.newly_refused.most_common():
-        terminal.say(f"  新被拒绝 {count} 条：{reason}", f"newly refused: {count} for {reason}")
-    if recorded.not_in_force or recorded.erased:
-        terminal.say(
-            f"  新版本不适用之日 {recorded.not_in_force} 条，证据已删除 {recorded.erased} 条",
-            f"{recorded.not_in_force} on days the new version does not cover, {recorded.erased} without evidence",
-        )
-    terminal.say(
-        f"合计差异：{recorded.difference_mg:+} 毫克，{recorded.difference_points:+} 分",
-        f"difference in all: {recorded.difference_mg:+} mg CO2e, {recorded.difference_points:+} points",
-    )
-
-
-def _tell_standing(why_not: tuple[str, ...], terminal: Terminal) -> None:
-    if not why_not:
-        terminal.say("本部署可据此计入", "this deployment could credit under it")
-        return
-    terminal.say(
-        f"本部署不能据此计入：{'；'.join(word(code, 'zh') for code in why_not)}",
-        f"this deployment could not credit under it: {'; '.join(word(code, 'en') for code in why_not)}",
-    )
+app.command("lint")(lint)
 
 
 @app.command("show")
@@ -260,6 +69,11 @@ def show(
             f"there is no methodology {methodology} of that version; there are {', '.join(ids)}.",
         )
     lines = [*page(versions, shown[-1], languages), *_approvals_part(shown[-1], known, languages)]
+    _print(lines)
+
+
+def _print(lines: Iterable[str]) -> None:
+    """A page: on a terminal as it reads best, into a pipe as Markdown."""
     text = "\n".join(lines) + "\n"
     if sys.stdout.isatty():
         Terminal(as_json=False).console.print(Markdown(text))
@@ -302,12 +116,47 @@ def list_rules(as_json: Json = False) -> None:
             f"[bold]{row['id']} {row['version']}[/bold]  {row['status']} · {kind} · {row['in_force']} · "
             f"{row['jurisdiction']}  [dim]{row['digest']}[/dim]"
         )
-        _tell_standing(tuple(row["why_not"]), terminal)
+        if row["status"] != row.get("credited_as", row["status"]):
+            terminal.say("  只能按演示计入", "credited as a demonstration at best")
+        tell_standing(tuple(row["why_not"]), terminal)
         _tell_approvals(row["approvals"], terminal)
     if known.fault:
         terminal.say("审批情况未知", f"approvals are not known: {escape(known.fault)}")
     approvals_known = known.fault is None
     terminal.finish({"methodologies": methodologies, "points_rules": points_rules, "approvals_known": approvals_known})
+
+
+@app.command("factors")
+def factors(
+    factor_set: Annotated[str | None, typer.Argument(metavar="[ID]", help="因子集编号。 A factor set's id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """查看因子集。 Read the factor sets.
+
+    不带编号时列出全部；带编号时列出一个因子集的全部数值、可信度、来源，以及引用它的方法学。
+
+    Lists all of them; of one, every figure with its confidence and source, and the methodologies that pin it.
+    """
+    terminal, rules = Terminal(as_json), read_rulebook(read_settings())
+    if factor_set is None:
+        for one in rules.factor_sets.values():
+            terminal.console.print(
+                f"[bold]{one.id}[/bold]  {one.published} · {one.unit} · {len(one.figures)}  [dim]{one.digest}[/dim]"
+            )
+            terminal.say(f"  {escape(one.title.zh)}", escape(one.title.en))
+        terminal.finish({"factor_sets": [factor_set_view(rules, one, "zh") for one in rules.factor_sets.values()]})
+        return
+    if factor_set not in rules.factor_sets:
+        fail(
+            f"没有因子集 {factor_set}；现有：{'、'.join(rules.factor_sets)}。",
+            f"there is no factor set {factor_set}; there are {', '.join(rules.factor_sets)}.",
+        )
+    shown = rules.factor_sets[factor_set]
+    if as_json:
+        terminal.finish(factor_set_view(rules, shown, "zh"))
+    else:
+        title = f"# {shown.title.zh} · {shown.title.en}"
+        _print([title, "", *factor_set_page(shown, rules.methodologies.all(), "##")])
 
 
 def _tell_approvals(approvals: list[dict[str, Any]], terminal: Terminal) -> None:
@@ -370,7 +219,7 @@ def approve(
     )
     answer = _post(_address(url, settings), rule, body, token, settings)
     _tell_approvals(answer["approvals"], terminal)
-    _tell_standing(tuple(answer["why_not"]), terminal)
+    tell_standing(tuple(answer["why_not"]), terminal)
     terminal.finish(answer)
 
 

@@ -9,17 +9,24 @@ import typer
 from rich.markup import escape
 
 from api.body import parse_json
+from api.commands.comparing import show_comparison
 from api.commands.environment import Json, fail, known_rules, read_settings
 from api.demonstration import Terminal
 from api.dependencies import parsed
-from api.problems import Problem
-from api.v1.quantify import LARGEST_BODY, WantedEstimate, estimate
+from api.problems import Language, Problem
+from api.v1.quantify import LARGEST_BODY, WantedComparison, WantedEstimate, compared, estimate
 from service.activities.rules import read_rulebook
 from service.clock import system_clock
 
 
 def quantify(
-    methodology: Annotated[str, typer.Argument(help="方法学编号或场景。 A methodology's id, or a scenario.")],
+    methodology: Annotated[
+        str | None, typer.Argument(help="方法学编号或场景。 A methodology's id, or a scenario.")
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="ACT", help="行为，如 metro：按各地文档逐一试算。 An act: by every document about it."),
+    ] = None,
     given: Annotated[
         list[str] | None, typer.Option("--input", help="输入，形如 distance_km=2.35。 An input, as name=value.")
     ] = None,
@@ -34,19 +41,33 @@ def quantify(
 ) -> None:
     """试算减排量与积分。 What would it earn?
 
-    按方法学文档计算并列出每一步，不写入任何内容；不能计分的文档也照算并说明原因。
+    按方法学文档计算并列出每一步，不写入任何内容；不能计分的文档也照算并说明原因。以 --compare 给出行为时，
+    按各地关于该行为的全部文档逐一试算，说明结果与差异的由来；电表读数可直接以 --input 给出总量。
 
     Computes by the document and shows every step; writes nothing. A document that cannot credit is computed too, and
-    says why. --started and --ended are needed where the result depends on the duration.
+    says why. --started and --ended are needed where the result depends on the duration. With --compare, one act by
+    every document about it, and why the results differ; a meter's total may be given as an --input.
     """
     terminal, settings = Terminal(as_json), read_settings()
+    if (methodology is None) == (compare is None):
+        fail("请给出方法学，或以 --compare 给出行为。", "give either a methodology, or an act with --compare.")
+    if compare is not None and version is not None:
+        fail("--compare 时各文档取当日施行的版本。", "--compare takes the version in force: leave --version out.")
     # Only what is approved has to be asked for.
     rules = asyncio.run(known_rules(settings)).rules if settings.require_approvals else read_rulebook(settings)
     try:
-        content = {"methodology": methodology, "inputs": dict(map(_named, given or []))} | _measured(readings)
-        content |= {"version": version, "started_at": started, "ended_at": ended}
-        wanted = parsed(WantedEstimate, content)
+        content: dict[str, Any] = {"inputs": dict(map(_named, given or [])), "started_at": started, "ended_at": ended}
+        content |= _measured(readings)
         now = system_clock(settings.clock_offset)()
+        if compare is not None:
+            asked = parsed(WantedComparison, content | {"act": compare})
+            found: dict[Language, dict[str, Any]] = {
+                language: compared(rules, asked, now, language) for language in ("zh", "en")
+            }
+            show_comparison(found["zh"], found["en"], terminal)
+            terminal.finish(found["en"])
+            return
+        wanted = parsed(WantedEstimate, content | {"methodology": methodology, "version": version})
         answers = {language: estimate(rules, wanted, now, settings.programme, language) for language in ("zh", "en")}
     except Problem as problem:
         _refuse(problem, terminal)
@@ -81,7 +102,8 @@ def _refuse(problem: Problem, terminal: Terminal) -> NoReturn:
         " ".join(filter(None, (place.get("pointer") or place.get("parameter"), place["detail"])))
         for place in en.get("errors", ())
     ]
-    fail(zh["detail"], "\n".join([en["detail"], *places]))
+    acts = ", ".join(en.get("acts", ()))  # of an act that no document is about
+    fail(zh["detail"], "\n".join(filter(None, [en["detail"], *places, acts])))
 
 
 def _show(zh: dict[str, Any], en: dict[str, Any], terminal: Terminal) -> None:

@@ -76,13 +76,17 @@ async def list_points_rules(request: Request, response: Response) -> dict[str, A
     responses={200: {"content": {"application/json": {}}}, **openapi_problems("methodology-not-found")},
 )
 async def read_document(request: Request, digest: str = Path(pattern="^[0-9a-f]{64}$")) -> Response:
-    """The canonical bytes of a methodology or points rule: their SHA-256 is the digest in the address and in the
-    log."""
+    """The canonical bytes of a methodology, points rule or factor set: their SHA-256 is the digest in the address, in
+    the log and in what pins it."""
     rules = platform_of(request).rules
     rule = rules.posted_methodologies.get(digest) or rules.posted_points_rules.get(digest)
-    if rule is None:
+    factor_set = next((one for one in rules.factor_sets.values() if one.digest == digest), None)
+    document = rule or factor_set
+    if document is None:
         raise Problem("methodology-not-found")
-    return Response(rule.document, 200, {"Cache-Control": "public, max-age=31536000, immutable"}, "application/json")
+    return Response(
+        document.document, 200, {"Cache-Control": "public, max-age=31536000, immutable"}, "application/json"
+    )
 
 
 @router.get(
@@ -109,7 +113,9 @@ async def read_points_rule(request: Request, response: Response, rule_id: RuleId
     return points_rule_summary(rules, find_points_rule(rules, rule_id, version), language)
 
 
-_APPROVING = openapi_problems(*BODY_PROBLEMS, "rule-not-found", "approval-refused", "approval-conflict")
+_APPROVING = openapi_problems(
+    *BODY_PROBLEMS, "rule-not-found", "approval-refused", "approval-conflict", "posting-suspended"
+)
 
 
 @router.post(
@@ -161,6 +167,7 @@ async def _wanted(request: Request, response: Response) -> NewApproval:
 async def _approve(request: Request, response: Response, rule: Methodology | PointsRule, body: NewApproval) -> None:
     platform = platform_of(request)
     approvals = platform.rules.approvals
+    platform.watch.require()
     try:
         async with platform.pool.acquire() as connection:
             async with connection.transaction(isolation="read_committed"):
@@ -210,7 +217,13 @@ def methodology_summary(rules: RuleBook, methodology: Methodology, language: Lan
             "scenario": methodology.scenario.id,
             "trigger": methodology.trigger,
             "credit_class": methodology.credit_class,
-            "in_force": str(methodology.in_force),
+            "in_force": methodology.in_force_shown,
+            "act": methodology.act,
+            "part_of": methodology.part_of
+            and {"id": methodology.part_of.id, "title": getattr(methodology.part_of.title, language)},
+            "baseline_scenario": methodology.baseline_scenario and getattr(methodology.baseline_scenario, language),
+            "unknown": sorted(methodology.unknown),
+            "missing": [getattr(one, language) for one in methodology.missing],
         }
         | _standing(rules, methodology, language)
     )

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.body import media_type, parse_json, read_body
+from api.comparing import comparison
 from api.dependencies import JSON, openapi_body, parsed, platform_of
 from api.explaining import arithmetic_view, methodology_view
 from api.platform import Platform
@@ -20,9 +21,10 @@ from api.problems import Language, Problem, Text, language_of, localized, openap
 from api.v1.activities import Figure, Moment, Name
 from ledger.units import CO2e
 from service.activities.rules import RuleBook
+from service.quantification.comparing import Told
 from service.quantification.expression import plain
 from service.quantification.model import ActivityData, Methodology
-from service.quantification.periods import SHANGHAI
+from service.quantification.periods import last_whole
 from service.quantification.points import PointsRule, points_for
 from service.quantification.quantify import Explanation, activity_day, explain
 from service.quantification.readings import Readings, ReadingsInvalid, parse_readings
@@ -37,22 +39,36 @@ from service.quantification.refusals import (
 router = APIRouter(tags=["methodologies"])
 
 LARGEST_BODY = 2**20  # bytes: two months of quarter hours, each as a span, are less
-ONE_HOUR, ONE_DAY = timedelta(hours=1), timedelta(days=1)
+_ONE_TIME = Text("只给出了开始与结束时间之一", "only one of start and end was given")
+ONE_HOUR = timedelta(hours=1)
 
 
-class WantedEstimate(BaseModel):
-    """One activity as it might be reported; `methodology` is its id or a scenario. Without times it is of now, or of
-    the last whole day, month or year, where the result does not depend on them."""
+Slug = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
+
+class _Wanted(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    methodology: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    version: Annotated[int, Field(ge=1, le=10_000)] | None = None
     started_at: Moment | None = None
     ended_at: Moment | None = None
     inputs: Annotated[dict[Name, Figure], Field(max_length=16)] = {}
     readings: Annotated[dict[Name, Any], Field(max_length=16)] = {}
     baseline: Annotated[dict[Name, Any], Field(max_length=16)] = {}
+
+
+class WantedEstimate(_Wanted):
+    """One activity as it might be reported; `methodology` is its id or a scenario. Without times it is of now, or of
+    the last whole day, month or year, where the result does not depend on them."""
+
+    methodology: Slug
+    version: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class WantedComparison(_Wanted):
+    """One act, told once for every document about it, by the names that documents share. What a document reads from
+    meters may be told as a total among `inputs`: of the whole period, and of a baseline that of one such period."""
+
+    act: Slug
 
 
 @router.post(
@@ -75,16 +91,41 @@ async def quantify(request: Request, response: Response) -> dict[str, Any]:
     and budgets are of a participant and are not looked at.
     """
     platform, language = platform_of(request), language_of(request)
+    content = await _asked(request, response, platform)
+    wanted = parsed(WantedEstimate, content)
+    return estimate(platform.rules, wanted, platform.fresh.clock(), platform.settings.programme, language)
+
+
+@router.post(
+    "/quantify/compare",
+    summary="The same act elsewhere 同一行为在各地的结果",
+    responses=openapi_problems(
+        "quota-exceeded", "unsupported-media-type", "payload-too-large", "malformed-json", "malformed-request",
+        "act-not-covered", "times-needed", "outside-calendar", "readings-invalid", "internal-error",
+    ),
+    openapi_extra=openapi_body(model=WantedComparison),
+)  # fmt: skip
+async def compare(request: Request, response: Response) -> dict[str, Any]:
+    """Compute one act by every document about it: what each gives or why it gives nothing, its factors and formula, and
+    in sentences why it differs from the others.
+
+    Of each document it is the newest version in force on the day, else its newest, marked as not in force. Needs no
+    token; the quota is that of quantify. Nothing is written.
+    """
+    platform, language = platform_of(request), language_of(request)
+    content = await _asked(request, response, platform)
+    return compared(platform.rules, parsed(WantedComparison, content), platform.fresh.clock(), language)
+
+
+async def _asked(request: Request, response: Response, platform: Platform) -> Any:
+    """The body of what anybody may ask, after its quota was taken."""
     request.state.client = client = _client_of(request, platform)
     # As much as a full batch: what nobody in particular asks for must not crowd out reports.
     headers = await platform.limiter.require(client, platform.settings.max_batch_items)
+    response.headers.update(headers | localized(language_of(request)))
     if media_type(request.headers) != JSON:
         raise Problem("unsupported-media-type", accepted=JSON)
-    limit = min(LARGEST_BODY, platform.settings.max_body_bytes)
-    wanted = parsed(WantedEstimate, parse_json(await read_body(request, limit)))
-    answer = estimate(platform.rules, wanted, platform.fresh.clock(), platform.settings.programme, language)
-    response.headers.update(headers | localized(language))
-    return answer
+    return parse_json(await read_body(request, min(LARGEST_BODY, platform.settings.max_body_bytes)))
 
 
 def _client_of(request: Request, platform: Platform) -> str:
@@ -143,6 +184,18 @@ def estimate(
     }
 
 
+def compared(rules: RuleBook, wanted: WantedComparison, now: datetime, language: Language) -> dict[str, Any]:
+    """The answer. Raises Problem: act-not-covered, times-needed, outside-calendar, readings-invalid."""
+    if (wanted.started_at is None) != (wanted.ended_at is None):
+        raise Problem("times-needed", methodology=wanted.act, why_zh=_ONE_TIME.zh, why_en=_ONE_TIME.en)
+    try:
+        readings, baseline = _parsed_readings(wanted.readings), _parsed_readings(wanted.baseline)
+    except Refusal as refusal:
+        raise Problem(refusal.slug, **dict[str, Any](refusal.params)) from None
+    told = Told(wanted.started_at, wanted.ended_at, wanted.inputs, readings, baseline)
+    return comparison(rules, wanted.act, told, now, language)
+
+
 def _methodology(rules: RuleBook, wanted: WantedEstimate, now: datetime) -> Methodology:
     """The document that is meant: a version that was named, or the one in force on the activity's day."""
     name = wanted.methodology
@@ -158,7 +211,7 @@ def _methodology(rules: RuleBook, wanted: WantedEstimate, now: datetime) -> Meth
     credited = rules.methodology(versions[-1].scenario.id, day)
     if name in (credited.id, credited.scenario.id):
         return credited
-    return next((one for one in reversed(versions) if day in one.in_force), versions[-1])
+    return next((one for one in reversed(versions) if one.covers(day)), versions[-1])
 
 
 def times_of(methodology: Methodology, wanted: WantedEstimate, now: datetime) -> tuple[datetime, datetime]:
@@ -173,17 +226,12 @@ def times_of(methodology: Methodology, wanted: WantedEstimate, now: datetime) ->
         raise Problem("times-needed", methodology=methodology.id, why_zh=why.zh, why_en=why.en)
     if methodology.trigger in ("trip", "boarding"):
         return now - ONE_HOUR, now
-    end = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
-    unit = methodology.period.unit if methodology.period else "day"
-    if unit == "day":
-        return end - ONE_DAY, end
-    end = end.replace(day=1) if unit == "month" else end.replace(month=1, day=1)
-    return (end - ONE_DAY).replace(day=1, month=(end - ONE_DAY).month if unit == "month" else 1), end
+    return last_whole(methodology.period.unit if methodology.period else "day", now)
 
 
 def _why_times(methodology: Methodology, wanted: WantedEstimate) -> Text | None:
     if wanted.started_at or wanted.ended_at:
-        return Text("只给出了开始与结束时间之一", "only one of start and end was given")
+        return _ONE_TIME
     if wanted.readings or wanted.baseline:
         return Text("须说明读数所属的日期", "the days that the readings are of have to be said")
     if methodology.reduction and "duration_s" in methodology.reduction.expression.names:
@@ -197,10 +245,15 @@ def _of_duration(methodology: Methodology) -> tuple[str, ...]:
 
 
 def _readings(given: Mapping[str, Any], declared: Mapping[str, object]) -> dict[str, Readings]:
-    found = {}
-    for name, value in given.items():
+    for name in given:
         if name not in declared:
             raise UnknownReading(shown(name), tuple(declared))
+    return _parsed_readings(given)
+
+
+def _parsed_readings(given: Mapping[str, Any]) -> dict[str, Readings]:
+    found = {}
+    for name, value in given.items():
         try:
             found[name] = parse_readings(value)
         except ReadingsInvalid as error:

@@ -5,12 +5,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 
 from service.approvals import Approvals, DocumentKind, RuleName
 from service.clock import shanghai_day
 from service.database import Connection
+from service.quantification.factor_sets import (
+    NO_FACTOR_SETS,
+    FactorSet,
+    FactorSetInvalid,
+    factor_sets_of,
+    load_factor_sets,
+)
 from service.quantification.methodology import (
     Catalogue,
     MethodologyInvalid,
@@ -58,6 +66,7 @@ class RuleBook:
     posted_methodologies, posted_points_rules   every document ever registered, by digest: what explains old credits
     approvals          which documents both roles have signed, refreshed while the process serves
     require_approvals  only those credit
+    factor_sets        by id: what methodologies pin
     """
 
     methodologies: Catalogue
@@ -68,6 +77,7 @@ class RuleBook:
     allowed_statuses: frozenset[str]
     approvals: Approvals = field(default_factory=Approvals)
     require_approvals: bool = False
+    factor_sets: Mapping[str, FactorSet] = field(default_factory=lambda: NO_FACTOR_SETS)
     _chosen: _Chosen = field(default_factory=_Chosen, init=False, repr=False, compare=False)
 
     def methodology(self, scenario: str, day: date) -> Methodology:
@@ -90,7 +100,7 @@ class RuleBook:
         if not self.require_approvals:
             return newest
         versions = reversed(self.methodologies.scenarios[scenario])
-        approved = (one for one in versions if day in one.in_force and one.digest in self.approvals.digests)
+        approved = (one for one in versions if one.covers(day) and one.digest in self.approvals.digests)
         return next(approved, newest)
 
     def points_rule(self, recorded_at: datetime, programme: str | None = None) -> PointsRule:
@@ -115,7 +125,8 @@ class RuleBook:
     def cannot_credit(self, rule: Methodology | PointsRule) -> tuple[str, ...]:
         """Why nothing is credited under this document here, as codes; empty when it may be.
 
-        First what the document itself lacks (Methodology.faults), then status-not-allowed, then not-approved.
+        First what the document itself lacks (Methodology.faults), then what is inferred in it where no demonstration
+        is credited (Methodology.credited_as), status-not-allowed, not-approved.
         """
         refused = self._choices().refused
         if rule.digest not in refused:
@@ -125,8 +136,10 @@ class RuleBook:
     def _faults(self, rule: Methodology | PointsRule) -> Iterable[str]:
         if isinstance(rule, Methodology):
             yield from rule.faults
-            if rule.status not in self.allowed_statuses:
-                yield "status-not-allowed"
+            if rule.credited_as not in self.allowed_statuses:
+                yield from rule.inferred if rule.status != rule.credited_as else ()
+                if rule.status not in self.allowed_statuses:
+                    yield "status-not-allowed"
         if self.require_approvals and rule.digest not in self.approvals.digests:
             yield "not-approved"
 
@@ -161,23 +174,46 @@ class RulesInvalid(Exception):
     """A deployment's documents cannot be used; the message names file, line and reason."""
 
 
-def read_documents(rules_dir: Path | None) -> tuple[Catalogue, PointsCatalogue]:
+class Documents(NamedTuple):
+    """What a deployment reads from files: its catalogues, and the factor sets by id."""
+
+    methodologies: Catalogue
+    points_rules: PointsCatalogue
+    factor_sets: Mapping[str, FactorSet]
+
+
+def read_documents(rules_dir: Path | None) -> Documents:
     """The shipped documents and those of the deployment's directory, without a database.
 
     A shipped demonstration steps aside where the deployment brings a document of its own: for the same scenario, or a
     points rule for the same programmes. Raises RulesInvalid.
     """
+    factor_sets = read_factor_sets(rules_dir)
     if rules_dir is None:
-        return load_catalogue(), load_points_rules()
-    if not rules_dir.is_dir():
-        raise RulesInvalid(f"there is no directory {rules_dir}: make it, or take TANPUHUI_RULES_DIR out")
+        try:
+            return Documents(load_catalogue(None, factor_sets), load_points_rules(), factor_sets)
+        except (MethodologyInvalid, PointsRuleInvalid) as error:
+            raise RulesInvalid(f"the shipped documents cannot be used: {error}") from error
     try:
-        own, own_points = load_catalogue(rules_dir / "methodologies"), load_points_rules(rules_dir / "points")
-        methodologies = catalogue_of([*own.all(), *own_beside(load_catalogue().all(), own.all())])
-        points = points_catalogue_of([*own_points.all(), *_points_beside(load_points_rules().all(), own_points.all())])
+        own = load_catalogue(rules_dir / "methodologies", factor_sets)
+        own_points = load_points_rules(rules_dir / "points")
+        shipped, shipped_points = load_catalogue(None, factor_sets), load_points_rules()
+        methodologies = catalogue_of([*own.all(), *own_beside(shipped.all(), own.all())])
+        points = points_catalogue_of([*own_points.all(), *own_points_beside(shipped_points.all(), own_points.all())])
     except (MethodologyInvalid, PointsRuleInvalid) as error:
         raise RulesInvalid(f"the documents in {rules_dir} cannot be used: {error}") from error
-    return methodologies, points
+    return Documents(methodologies, points, factor_sets)
+
+
+def read_factor_sets(rules_dir: Path | None) -> dict[str, FactorSet]:
+    """The shipped factor sets and those of the deployment's directory, by id. Raises RulesInvalid."""
+    if rules_dir is not None and not rules_dir.is_dir():
+        raise RulesInvalid(f"there is no directory {rules_dir}: make it, or take TANPUHUI_RULES_DIR out")
+    try:
+        own = {} if rules_dir is None else load_factor_sets(rules_dir / "factor_sets")
+        return factor_sets_of([*load_factor_sets().values(), *own.values()])
+    except FactorSetInvalid as error:
+        raise RulesInvalid(f"the factor sets cannot be used: {error}") from error
 
 
 def own_beside(shipped: Iterable[Methodology], own: Iterable[Methodology]) -> Iterable[Methodology]:
@@ -190,7 +226,8 @@ def own_beside(shipped: Iterable[Methodology], own: Iterable[Methodology]) -> It
             yield one
 
 
-def _points_beside(shipped: Iterable[PointsRule], own: Iterable[PointsRule]) -> Iterable[PointsRule]:
+def own_points_beside(shipped: Iterable[PointsRule], own: Iterable[PointsRule]) -> Iterable[PointsRule]:
+    """The same for points rules."""
     mine = list(own)
     digests = {one.digest for one in mine}
     for one in shipped:
@@ -202,7 +239,7 @@ def _points_beside(shipped: Iterable[PointsRule], own: Iterable[PointsRule]) -> 
 
 def read_rulebook(settings: Settings, approvals: Approvals | None = None) -> RuleBook:
     """The rules without a database: to list, show and compute, not to post. Raises RulesInvalid."""
-    methodologies, points_rules = read_documents(settings.rules_dir)
+    methodologies, points_rules, factor_sets = read_documents(settings.rules_dir)
     return RuleBook(
         methodologies,
         points_rules,
@@ -212,6 +249,7 @@ def read_rulebook(settings: Settings, approvals: Approvals | None = None) -> Rul
         settings.allowed_statuses,
         approvals or Approvals(),
         settings.require_approvals,
+        factor_sets,
     )
 
 
@@ -227,7 +265,7 @@ async def load_rulebook(
 
     Raises RulesInvalid; RuleChanged: an approved version never changes, a correction is a new version.
     """
-    methodologies, points_rules = read_documents(rules_dir)
+    methodologies, points_rules, factor_sets = read_documents(rules_dir)
     rules: list[Methodology | PointsRule] = [*methodologies.all(), *points_rules.all()]
     documents = [(name_of(rule), rule.document) for rule in rules]
     registered = await tx.fetch("SELECT document FROM service.rule_document WHERE kind = 'points'")
@@ -254,9 +292,15 @@ async def load_rulebook(
         methodologies,
         points_rules,
         {row["digest"].hex(): RuleRef(row["rule_id"], row["digest"].hex()) for row in rows},
-        {row["digest"].hex(): parse_methodology(row["document"]) for row in rows if row["kind"] == "methodology"},
+        # What was read from a file a moment ago is not read again: that takes hundredths of a second for each.
+        {
+            (digest := row["digest"].hex()): methodologies.digests.get(digest) or parse_methodology(row["document"])
+            for row in rows
+            if row["kind"] == "methodology"
+        },
         {row["digest"].hex(): parse_points_rule(row["document"]) for row in rows if row["kind"] == "points"},
         allowed_statuses,
         approvals or Approvals(),
         require_approvals,
+        factor_sets,
     )

@@ -76,6 +76,11 @@ def check_units(expression: Expression, declared: Mapping[str, str], result: str
     return {term: "" if unit is None else _text(unit) for term, unit in units.items()}
 
 
+def scale_between(unit: str, other: str) -> Fraction | None:
+    """How many `other` one `unit` is, exactly; None when they measure different things. Raises UnitUnknown."""
+    return _scale(parse_unit(unit), parse_unit(other))
+
+
 def _unit(term: Term, declared: Mapping[str, str], units: dict[Term, pint.Unit | None]) -> pint.Unit | None:
     """None is the unit of 0, which fits any."""
     units[term] = found = _unit_of(term, declared, units)

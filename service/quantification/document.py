@@ -33,6 +33,7 @@ _KEY = re.compile(r"[a-z][a-z0-9_-]{0,63}|[A-Z]")  # the one capital is a grade 
 _NUMBER = re.compile(r"(?:-(?!0(?:\.0+)?$))?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 # Control characters, line separators, byte-order marks, lone surrogates; marks that reorder text on a screen.
 _UNPRINTABLE = re.compile(
@@ -119,6 +120,12 @@ class Node:
     def identifier(self) -> str:
         if len(self.text()) > 64 or not _ID.fullmatch(self.text()):
             raise DocumentInvalid(self.line, f"an id is a-z, 0-9 and single hyphens, not {self.text()[:64]!r}")
+        return self.text()
+
+    def digest(self) -> str:
+        if not _DIGEST.fullmatch(self.text()):
+            reason = f"a digest is 64 hexadecimal digits in lower case, not {self.text()[:64]!r}"
+            raise DocumentInvalid(self.line, reason)
         return self.text()
 
     def whole(self) -> int:

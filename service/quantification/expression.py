@@ -14,8 +14,9 @@ names beyond the declared ones: a condition's limit is a field of the document, 
 
 **Arithmetic.** Sums, differences and products are exact; a quotient is rounded half-even to 50 significant digits.
 Inputs have at most 19 digits before the point and 30 after it (`exact_input`), totals of readings 26 and 66, and a
-formula that could need more than 400 digits is refused when it is read, so nothing else is ever rounded. The thread's
-own decimal context is never used.
+formula that could need more than 400 digits is refused when it is read, so nothing else is ever rounded. A reduction is
+taken to 30 decimals of a gram, half-even, before it is rounded down to milligrams (quantify.py): what is a whole
+milligram stays one. The thread's own decimal context is never used.
 """
 
 from __future__ import annotations

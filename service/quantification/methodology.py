@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
-from service.quantification.document import read_file
+from service.quantification.document import Span, read_file
+from service.quantification.factor_sets import NO_FACTOR_SETS, FactorSet
 from service.quantification.model import Methodology
 from service.quantification.parsing import MethodologyInvalid, parse_methodology
 from service.quantification.refusals import NoMethodologyInForce, UnknownScenario, shown
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 DIRECTORY = Path(__file__).parent / "methodologies"
+BY_THE_HOUR = ("trip", "boarding")  # triggers whose activities are claimed by their hours
+_FORM = {False: "by whole days, without a use", True: "with a use, or by the hour"}
 
 
 class UnknownMethodology(LookupError):
@@ -46,9 +50,9 @@ class Catalogue:
         if candidates is None:
             raise UnknownScenario(shown(scenario), tuple(self.scenarios))
         for methodology in reversed(candidates):  # by version: the newest that covers the day
-            if day in methodology.in_force:
+            if methodology.covers(day):
                 return methodology
-        raise NoMethodologyInForce(scenario, day.isoformat(), tuple(str(one.in_force) for one in candidates))
+        raise NoMethodologyInForce(scenario, day.isoformat(), tuple(one.in_force_shown for one in candidates))
 
     def by_digest(self, digest: str) -> Methodology:
         """Raises UnknownMethodology."""
@@ -62,7 +66,8 @@ class Catalogue:
 
 
 def catalogue_of(methodologies: Iterable[Methodology]) -> Catalogue:
-    """Raises MethodologyInvalid when two documents are one version, or two methodologies cover one scenario on one day.
+    """Raises MethodologyInvalid when two documents are one version, when two methodologies cover one scenario on one
+    day, or claim one thing over time in ways that never meet.
 
     Versions of one methodology may overlap, since an approved document is never edited to end: on a day that several
     cover, the highest version is in force.
@@ -77,22 +82,63 @@ def catalogue_of(methodologies: Iterable[Methodology]) -> Catalogue:
         versions.add((one.id, one.version))
         earlier = scenarios.get(one.scenario.id, ())
         for other in earlier:
-            if one.id != other.id and one.in_force.overlaps(other.in_force):
+            if one.id != other.id and _meet(one.in_force, other.in_force):
                 reason = (
                     f"in force for {one.scenario.id} on days of {other.id} version {other.version}: end that one first"
                 )
                 raise MethodologyInvalid(1, reason, name)
         scenarios[one.scenario.id] = (*earlier, one)
+    _require_claims_to_meet(ordered)
     return Catalogue(ordered, scenarios, {one.digest: one for one in ordered})
 
 
-def load_catalogue(directory: Path | None = None) -> Catalogue:
-    """Read every *.yaml of the directory (default: those that ship). Raises MethodologyInvalid: file, line, reason."""
-    return catalogue_of(_load(path) for path in sorted((directory or DIRECTORY).glob("*.yaml")))
+def _require_claims_to_meet(methodologies: Sequence[Methodology]) -> None:
+    """A claim over time is counted day by day, or with a use, and wherever hours are reported, as a span: the two do
+    not see each other, and what one methodology counted the other would count again. Raises MethodologyInvalid.
+
+    A methodology's own versions share no day, and what is incomplete counts nothing.
+    """
+    told: dict[tuple[str, ...], list[tuple[Methodology, bool]]] = {}
+    for one in methodologies:
+        for claim in () if one.missing else one.claims:
+            if not claim.over_time:
+                continue
+            as_span = claim.use is not None or one.trigger in BY_THE_HOUR
+            earlier = told.setdefault(claim.of, [])
+            for other, other_as_span in earlier:
+                if as_span != other_as_span and one.id != other.id and _meet(one.in_force, other.in_force):
+                    reason = (
+                        f"claims {'+'.join(claim.of)} over time {_FORM[as_span]}, and {other.id} version "
+                        f"{other.version} {_FORM[other_as_span]}: the two never meet, and one thing would count twice; "
+                        "write a use in both, or in none"
+                    )
+                    raise MethodologyInvalid(1, reason, f"{one.id} version {one.version}")
+            earlier.append((one, as_span))
 
 
-def _load(path: Path) -> Methodology:
+def _meet(one: Span | None, other: Span | None) -> bool:
+    """Whether both are in force on some day; what is in force since nobody knows when never is."""
+    return one is not None and other is not None and one.overlaps(other)
+
+
+def load_catalogue(directory: Path | None = None, factor_sets: Mapping[str, FactorSet] = NO_FACTOR_SETS) -> Catalogue:
+    """Read every *.yaml of the directory (default: those that ship). Raises MethodologyInvalid: file, line, reason.
+
+    factor_sets   by id: what is pinned to one of them has to agree with it
+    """
+    sets = tuple(factor_sets.values())
+    return catalogue_of(_load(path, sets) for path in sorted((directory or DIRECTORY).glob("*.yaml")))
+
+
+def _load(path: Path, factor_sets: tuple[FactorSet, ...]) -> Methodology:
     try:
-        return parse_methodology(read_file(path))
+        return _parsed(read_file(path), factor_sets)
     except MethodologyInvalid as error:
         raise MethodologyInvalid(error.line, error.reason, path.name) from error
+
+
+@lru_cache(maxsize=512)
+def _parsed(source: bytes, factor_sets: tuple[FactorSet, ...]) -> Methodology:
+    """The same bytes are the same document, and reading them takes a hundredth of a second: a command needs the shipped
+    documents more than once, and a process that starts many platforms needs them for each."""
+    return parse_methodology(source, {one.id: one for one in factor_sets})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,6 +16,40 @@ STATUSES = ("official", "group_standard", "platform_table", "demonstration")
 TRIGGERS = ("trip", "boarding", "day", "period")
 CREDIT_CLASSES = ("behaviour", "scenario", "project")
 CONFIDENCES = ("confirmed", "single", "inferred")
+UNKNOWN = "unknown"  # stands where nothing was published, in documents that say what is missing
+# What a person does, by the same word in the documents of every city: what documents are compared by.
+ACTS = (
+    "metro",
+    "bus",
+    "electric-bus",
+    "shared-bike",
+    "shared-ebike",
+    "ride-hailing",
+    "carpool",
+    "walking",
+    "cycling",
+    "electric-car",
+    "home-electricity",
+    "office-electricity",
+    "rooftop-pv",
+    "heat-pump",
+    "air-conditioner",
+    "forest",
+    "clothing-reuse",
+    "no-cutlery",
+    "clean-plate",
+    "own-bag",
+    "toll-payment",
+    "citizen-acts",
+    "low-carbon-travel",
+    "ev-charging",
+)
+# Documents from before there was a field for it; their bytes are registered and stay.
+ACT_OF_OLDER: Mapping[str, str] = {
+    "demo-shared-ebike": "shared-ebike",
+    "demo-docked-ebike": "shared-ebike",
+    "office-electricity": "office-electricity",
+}
 # The kinds of a participant, as the ledger names them; a test holds the two lists together.
 PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
 # What a report may name besides its figures, in the order in which a claim's names are joined.
@@ -51,8 +85,16 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
+class PartOf:
+    """The published rule or table of which a document states one act."""
+
+    id: str
+    title: Bilingual
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """Where a figure comes from."""
+    """Where a figure comes from. `published` is a year, a month or a day, or unknown."""
 
     id: str
     title: Bilingual
@@ -85,6 +127,15 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """The figure of a factor set that a value was taken from; `digest` is of the set, which never changes."""
+
+    set: str
+    figure: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class FactorValue:
     """A factor's value over a span of days, with what stands behind it."""
 
@@ -94,6 +145,7 @@ class FactorValue:
     confidence: str
     quality: str | None
     note: Bilingual | None
+    pinned: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +332,10 @@ class Methodology:
     reduction     None only where `missing` says what is not known: such a document is shown, and never computed with
     exclusive     of the activities of one group a person does one at a time
     settlement    when there is one, credits are pending until it
+    act           what a person does, one of ACTS: the same word in every document about it
+    part_of       the published rule or table of which this document states one act
+    unknown       the fields of which nothing was published: trigger and credit_class are then "unknown", participants
+                  are empty, in_force, claim_window_days and period are None; such a document is never in force
     """
 
     id: str
@@ -291,7 +347,7 @@ class Methodology:
     scenario: Scenario
     trigger: str
     credit_class: str
-    in_force: Span
+    in_force: Span | None
     claim_window_days: int | None
     notes: tuple[Bilingual, ...]
     inputs: Mapping[str, Input]
@@ -314,24 +370,49 @@ class Methodology:
     baseline: Mapping[str, BaselineRule] = field(default_factory=dict)
     settlement: Settlement | None = None
     registers: frozenset[str] = frozenset({"coverage"})
+    act: str | None = None
+    part_of: PartOf | None = None
+    baseline_scenario: Bilingual | None = None
+    unknown: frozenset[str] = frozenset()
+
+    def covers(self, day: date) -> bool:
+        """Whether it is in force on the day."""
+        return self.in_force is not None and day in self.in_force
+
+    @property
+    def in_force_shown(self) -> str:
+        """The days it is in force as text; `unknown` where none were published."""
+        return UNKNOWN if self.in_force is None else str(self.in_force)
 
     @property
     def faults(self) -> tuple[str, ...]:
         """Why the document itself can never credit, whatever a deployment allows; empty when nothing stands against it.
 
-        methodology-incomplete, missing-figure, low-quality-figure; inferred-formula and inferred-figure count against
-        every status but demonstration.
+        methodology-incomplete, missing-figure, low-quality-figure.
         """
-        values = [value for factor in self.factors.values() for value in factor.values]
-        binding = self.status != "demonstration"
         found = {
             "methodology-incomplete": bool(self.missing),
             "missing-figure": any(factor.unknown for factor in self.factors.values()),
-            "low-quality-figure": any(value.quality == "low" for value in values),
-            "inferred-formula": binding and self.formula_confidence == "inferred",
-            "inferred-figure": binding and any(value.confidence == "inferred" for value in values),
+            "low-quality-figure": any(value.quality == "low" for value in self._values()),
         }
         return tuple(code for code, applies in found.items() if applies)
+
+    @property
+    def inferred(self) -> tuple[str, ...]:
+        """What nobody has published in this form, as codes: inferred-formula, inferred-figure."""
+        found = {
+            "inferred-formula": self.formula_confidence == "inferred",
+            "inferred-figure": any(value.confidence == "inferred" for value in self._values()),
+        }
+        return tuple(code for code, applies in found.items() if applies)
+
+    @property
+    def credited_as(self) -> str:
+        """The status its credits have: its own, but a demonstration where the formula or a figure is inferred."""
+        return "demonstration" if self.inferred else self.status
+
+    def _values(self) -> Iterator[FactorValue]:
+        return (value for factor in self.factors.values() for value in factor.values)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Methodology) and self.document == other.document

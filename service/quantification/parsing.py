@@ -1,38 +1,39 @@
 """From a document's text to a checked methodology: every field known, every unit checked, every example recomputed.
 
-The terms of a formula are read in parsing_terms.py, readings and baselines in parsing_readings.py, who may earn and how
-often in parsing_eligibility.py.
+The terms of a formula are read in parsing_terms.py, factors in parsing_factors.py, readings and baselines in
+parsing_readings.py, who may earn and how often in parsing_eligibility.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 
 from service.quantification.document import Bilingual, DocumentInvalid, Node, Span, digest_of, read_document
+from service.quantification.factor_sets import NO_FACTOR_SETS, FactorSet
 from service.quantification.measuring import COVERED_SHARE
 from service.quantification.model import (
+    ACT_OF_OLDER,
+    ACTS,
     CONFIDENCES,
     CONVERSIONS,
     CREDIT_CLASSES,
     STATUSES,
     TRIGGERS,
     TRIP_QUANTITIES,
+    UNKNOWN,
     ActivityData,
     BaselineRule,
     Condition,
     Example,
     Factor,
-    FactorValue,
     Formula,
     Input,
     Methodology,
+    PartOf,
     ReadingRule,
     Scenario,
-    Source,
-    UnknownFigure,
 )
 from service.quantification.parsing_eligibility import (
     read_caps,
@@ -44,6 +45,7 @@ from service.quantification.parsing_eligibility import (
     read_registers,
     read_settlement,
 )
+from service.quantification.parsing_factors import read_factors
 from service.quantification.parsing_readings import read_baseline, read_period, read_readings, read_series
 from service.quantification.parsing_terms import (
     Vocabulary,
@@ -52,57 +54,60 @@ from service.quantification.parsing_terms import (
     read_formula,
     read_input,
     read_moment,
-    read_unit,
-    refuse_repeated,
+    read_sources,
     refuse_unused,
 )
 from service.quantification.quantify import quantify
 from service.quantification.refusals import Refusal
 
 _EARLIEST = date(1992, 1, 1)  # until 1991 Shanghai had summer time, and a fixed offset does not tell the day
-_PUBLISHED = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?")
 _FIELDS = (
     "schema id version title status jurisdiction issuer scenario trigger credit_class in_force claim_window sources"
 )
 _COMPUTED = "factors conditions reduction reduction_unit examples"  # what a document may lack that says what is missing
 _OPTIONAL = (
     "notes inputs formula_confidence missing participants grades period exclusive claims caps readings baseline "
-    "settlement registers"
+    "settlement registers act part_of baseline_scenario"
 )
+_MAY_BE_UNKNOWN = ("trigger", "period", "credit_class", "in_force", "claim_window", "participants", "period")
 
 
 class MethodologyInvalid(DocumentInvalid):
     """A methodology document is refused: `document`, `line`, `reason`."""
 
 
-def parse_methodology(source: bytes) -> Methodology:
-    """Read one document, YAML or its canonical JSON. Raises MethodologyInvalid with the line and what to do."""
+def parse_methodology(source: bytes, factor_sets: Mapping[str, FactorSet] = NO_FACTOR_SETS) -> Methodology:
+    """Read one document, YAML or its canonical JSON. Raises MethodologyInvalid with the line and what to do.
+
+    factor_sets   by id: a value pinned to one of them has to agree with it; a pin to another is taken as it is written
+    """
     try:
         root = read_document(source)
-        methodology = _methodology(root)
+        methodology = _methodology(root, factor_sets)
         _recompute(methodology, root)
     except DocumentInvalid as error:
         raise MethodologyInvalid(error.line, error.reason) from error
     return methodology
 
 
-def _methodology(root: Node) -> Methodology:
+def _methodology(root: Node, factor_sets: Mapping[str, FactorSet]) -> Methodology:
     named = _fields(root)
     named["schema"].one_of(["1"])
     status = named["status"].one_of(STATUSES)
-    trigger = named["trigger"].one_of(TRIGGERS)
-    sources = tuple(map(_source, named["sources"].items()))
-    refuse_repeated([source.id for source in sources], named["sources"])
+    unknown = _unknown(named)
+    trigger = UNKNOWN if "trigger" in unknown else named["trigger"].one_of(TRIGGERS)
+    sources = read_sources(named["sources"])
     period = read_period(named, trigger)
     inputs = declared(named["inputs"], read_input) if "inputs" in named else {}
-    factors = _factors(named, sources, inputs)
+    factors = read_factors(named["factors"], sources, inputs, factor_sets) if "factors" in named else {}
     readings = read_readings(named["readings"], [*inputs, *factors]) if "readings" in named else {}
     taken = [*inputs, *factors, *readings, *(window for rule in readings.values() for window in rule.windows)]
     baseline = read_baseline(named["baseline"], readings, period, taken) if period and "baseline" in named else {}
     words = _vocabulary(inputs, factors, readings, baseline)
     conditions = read_conditions(named["conditions"], words) if "conditions" in named else ()
     reduction = _reduction(named, words)
-    participants, claims = read_participants(named), read_claims(named, trigger, period)
+    participants = frozenset[str]() if "participants" in unknown else read_participants(named)
+    claims = read_claims(named, trigger, period)
     document = root.canonical()
     if "missing" not in named:
         _refuse_undeciding(named, conditions, reduction, readings, baseline)
@@ -115,9 +120,9 @@ def _methodology(root: Node) -> Methodology:
         issuer=named["issuer"].bilingual(),
         scenario=_scenario(named["scenario"]),
         trigger=trigger,
-        credit_class=named["credit_class"].one_of(CREDIT_CLASSES),
-        in_force=_in_force(named["in_force"]),
-        claim_window_days=read_claim_window(named["claim_window"]),
+        credit_class=UNKNOWN if "credit_class" in unknown else named["credit_class"].one_of(CREDIT_CLASSES),
+        in_force=None if "in_force" in unknown else _in_force(named["in_force"]),
+        claim_window_days=None if "claim_window" in unknown else read_claim_window(named["claim_window"]),
         notes=_said(named, "notes"),
         inputs=inputs,
         factors=factors,
@@ -139,6 +144,10 @@ def _methodology(root: Node) -> Methodology:
         baseline=baseline,
         settlement=read_settlement(named, [*taken, *baseline]),
         registers=read_registers(named, participants),
+        act=named["act"].one_of(ACTS) if "act" in named else ACT_OF_OLDER.get(named["id"].text()),
+        part_of=_part_of(named["part_of"]) if "part_of" in named else None,
+        baseline_scenario=named["baseline_scenario"].bilingual() if "baseline_scenario" in named else None,
+        unknown=unknown,
     )
 
 
@@ -151,6 +160,18 @@ def _fields(root: Node) -> dict[str, Node]:
     return named
 
 
+def _unknown(named: Mapping[str, Node]) -> frozenset[str]:
+    """The fields of which the document says that nothing was published."""
+    found = frozenset(name for name in _MAY_BE_UNKNOWN if name in named and named[name].value == UNKNOWN)
+    if found and "missing" not in named:
+        first = min(found, key=lambda name: named[name].line)
+        raise DocumentInvalid(
+            named[first].line,
+            f"{first} is unknown here: say so in the field 'missing' too, in zh and en; such a document never credits",
+        )
+    return found
+
+
 def _said(named: Mapping[str, Node], field: str) -> tuple[Bilingual, ...]:
     return tuple(note.bilingual() for note in named[field].items()) if field in named else ()
 
@@ -160,68 +181,9 @@ def _scenario(node: Node) -> Scenario:
     return Scenario(named["id"].identifier(), Bilingual(named["zh"].text(), named["en"].text()))
 
 
-def _factors(named: Mapping[str, Node], sources: Collection[Source], taken: Collection[str]) -> dict[str, Factor]:
-    known = {source.id: source for source in sources}
-    if "factors" not in named:
-        return {}
-    return declared(named["factors"], lambda name, node: _factor(name, node, known), taken)
-
-
-def _factor(name: str, node: Node, sources: Mapping[str, Source]) -> Factor:
-    named = node.fields("unit meaning values")
-    values: list[FactorValue] = []
-    unknown: list[UnknownFigure] = []
-    spans: list[Span] = []
-    for item in named["values"].items():
-        figure = _figure(item, sources)
-        if any(figure.span.overlaps(other) for other in spans):
-            raise DocumentInvalid(item.line, f"{name} has two values on {figure.span.first} or later; end one first")
-        spans.append(figure.span)
-        if isinstance(figure, FactorValue):
-            values.append(figure)
-        else:
-            unknown.append(figure)
-    return Factor(
-        name=name,
-        unit=read_unit(named["unit"]),
-        meaning=named["meaning"].bilingual(),
-        values=tuple(sorted(values, key=lambda one: one.span.first)),
-        unknown=tuple(sorted(unknown, key=lambda one: one.span.first)),
-    )
-
-
-def _figure(node: Node, sources: Mapping[str, Source]) -> FactorValue | UnknownFigure:
-    named = node.fields("from value", optional="to source confidence quality note")
-    span = node.span(shared=True)
-    note = named["note"].bilingual() if "note" in named else None
-    if named["value"].text() == "unknown":
-        node.fields("from value", optional="to source note")  # what is not known has no confidence
-        source = sources[named["source"].one_of(sources)] if "source" in named else None
-        return UnknownFigure(span, source, note)
-    node.fields("from value source confidence", optional="to quality note")
-    return FactorValue(
-        span=span,
-        value=named["value"].number(),
-        source=sources[named["source"].one_of(sources)],
-        confidence=named["confidence"].one_of(CONFIDENCES),
-        quality=named["quality"].one_of(["low"]) if "quality" in named else None,
-        note=note,
-    )
-
-
-def _source(node: Node) -> Source:
-    named = node.fields("id title publisher published", optional="url")
-    if not _PUBLISHED.fullmatch(named["published"].text()):
-        raise DocumentInvalid(
-            named["published"].line, "expected a year, month or day such as 2022, 2022-07, 2022-07-21"
-        )
-    return Source(
-        id=named["id"].identifier(),
-        title=named["title"].bilingual(),
-        publisher=named["publisher"].bilingual(),
-        published=named["published"].text(),
-        url=named["url"].text() if "url" in named else None,
-    )
+def _part_of(node: Node) -> PartOf:
+    named = node.fields("id zh en")
+    return PartOf(named["id"].identifier(), Bilingual(named["zh"].text(), named["en"].text()))
 
 
 def _in_force(node: Node) -> Span:
@@ -295,8 +257,8 @@ def _example(node: Node) -> Example:
 
 
 def _recompute(methodology: Methodology, root: Node) -> None:
-    """An example is computed also where a document says that something is missing."""
-    computable = replace(methodology, missing=())
+    """An example is computed also where a document says that something is missing, be it since when it is in force."""
+    computable = replace(methodology, missing=(), in_force=methodology.in_force or Span(_EARLIEST))
     nodes = root.mapping()["examples"].items() if methodology.examples else []
     for example, node in zip(methodology.examples, nodes, strict=True):
         try:

@@ -13,6 +13,7 @@ from service.quantification.model import (
     PERIOD_UNITS,
     REFERENCES,
     REGISTERS,
+    UNKNOWN,
     Cap,
     ClaimRule,
     Period,
@@ -34,7 +35,8 @@ _LARGEST_CAP = 10**15  # points, actions or milligrams: a million tonnes
 _YES_OR_NO = ("true", "false")
 _MOST_TAGS = 800  # of one activity: a leaf writes each in 73 bytes at most, and has to stay below 65,536
 _AN_OPERATORS_OWN = ("order", "vehicle")  # numbers that another operator gives out too
-_DAYS = {"trip": 0, "boarding": 0, "day": 1}  # that an activity claims one by one, by its trigger
+# The days that an activity claims one by one, by its trigger; of a period without one, nobody knows how many.
+_DAYS = {"trip": 0, "boarding": 0, "day": 1, "period": 0, UNKNOWN: 0}
 
 
 def read_claim_window(node: Node) -> int | None:
@@ -69,7 +71,7 @@ def read_grades(named: Mapping[str, Node], claims: Collection[ClaimRule]) -> Map
 def read_exclusive(named: Mapping[str, Node], trigger: str) -> str | None:
     if "exclusive" not in named:
         return None
-    if trigger not in ("trip", "boarding"):
+    if trigger not in ("trip", "boarding", UNKNOWN):
         raise DocumentInvalid(named["exclusive"].line, f"a person does many things in a {trigger}: remove exclusive")
     return named["exclusive"].identifier()
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 from service.quantification.document import DocumentInvalid, Node
-from service.quantification.model import PERIOD_UNITS, BaselineRule, Period, ReadingRule, Window
+from service.quantification.model import PERIOD_UNITS, UNKNOWN, BaselineRule, Period, ReadingRule, Window
 from service.quantification.parsing_terms import declared, read_unit
 from service.quantification.readings import Readings, ReadingsInvalid, parse_readings
 
@@ -21,7 +21,7 @@ _YEAR = {"day": 365, "month": 12, "year": 1}  # more would be compared with days
 
 
 def read_period(named: Mapping[str, Node], trigger: str) -> Period | None:
-    """`period` stands where the trigger is period, and nowhere else."""
+    """`period` stands where the trigger is period, and nowhere else; None also where it is not known."""
     if trigger != "period":
         for field in ("period", "readings", "baseline"):
             if field in named:
@@ -29,6 +29,10 @@ def read_period(named: Mapping[str, Node], trigger: str) -> Period | None:
         return None
     if "period" not in named:
         raise DocumentInvalid(named["trigger"].line, "the trigger period needs the field 'period'")
+    if named["period"].value == UNKNOWN:
+        if "baseline" in named:
+            raise DocumentInvalid(named["baseline"].line, "of an unknown period there is no baseline: remove it")
+        return None
     fields = named["period"].fields("unit at_most")
     unit = fields["unit"].one_of(PERIOD_UNITS)
     return Period(unit, fields["at_most"].counted(_LONGEST[unit]))

@@ -1,4 +1,5 @@
-"""What every part of a methodology is written in: names and units, inputs with their ranges, formulas, conditions."""
+"""What every part of a methodology is written in: names and units, inputs with their ranges, formulas, conditions; and
+the sources that stand behind its figures."""
 
 from __future__ import annotations
 
@@ -12,12 +13,22 @@ from service.quantification.dimensions import UnitUnknown, check_units, parse_un
 from service.quantification.document import DocumentInvalid, Node
 from service.quantification.expression import FUNCTIONS, NAME, ExpressionInvalid, parse_expression
 from service.quantification.measuring import COVERED_SHARE
-from service.quantification.model import COMPARISONS, CONVERSIONS, TRIP_QUANTITIES, Condition, Formula, Input
+from service.quantification.model import (
+    COMPARISONS,
+    CONVERSIONS,
+    TRIP_QUANTITIES,
+    UNKNOWN,
+    Condition,
+    Formula,
+    Input,
+    Source,
+)
 
 _RESERVED = {*TRIP_QUANTITIES, *CONVERSIONS, *FUNCTIONS, COVERED_SHARE}
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
 )
+_PUBLISHED = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?|unknown")
 
 _T = TypeVar("_T")
 
@@ -91,6 +102,37 @@ def read_unit(node: Node) -> str:
         parse_unit(node.text())
     except UnitUnknown as error:
         raise DocumentInvalid(node.line, str(error)) from error
+    return node.text()
+
+
+def read_sources(node: Node) -> tuple[Source, ...]:
+    """Where figures come from, in the order of the document, none twice."""
+    sources = tuple(map(_source, node.items()))
+    refuse_repeated([source.id for source in sources], node)
+    return sources
+
+
+def _source(node: Node) -> Source:
+    named = node.fields("id title publisher published", optional="url")
+    if not _PUBLISHED.fullmatch(named["published"].text()):
+        raise DocumentInvalid(
+            named["published"].line,
+            "expected a year, month or day such as 2022, 2022-07, 2022-07-21; unknown where the source bears none",
+        )
+    return Source(
+        id=named["id"].identifier(),
+        title=named["title"].bilingual(),
+        publisher=named["publisher"].bilingual(),
+        published=read_published(named["published"]),
+        url=named["url"].text() if "url" in named else None,
+    )
+
+
+def read_published(node: Node) -> str:
+    """A year, a month or a day as it was printed, or unknown."""
+    if node.text() != UNKNOWN and not _PUBLISHED.fullmatch(node.text()):
+        reason = "expected a year, month or day such as 2022, 2022-07, 2022-07-21, or unknown"
+        raise DocumentInvalid(node.line, reason)
     return node.text()
 
 

@@ -13,6 +13,9 @@ from service.quantification.refusals import NotOneDay, NotWholePeriod, OutsideCa
 SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 ONE_DAY = timedelta(days=1)
 UNITS_ZH = {"day": "日", "month": "月", "year": "年"}
+WHOLE_DAYS = ("day", "period")  # triggers that count whole days
+LONGEST_TRIP = timedelta(hours=48)  # of what is claimed hour by hour, so that a look for overlaps goes back no further
+INSTANT = timedelta(microseconds=1)  # how long a boarding lasts: two at one moment overlap
 
 
 def activity_day(started_at: datetime) -> date:
@@ -59,6 +62,15 @@ def baseline_days(rule: BaselineRule, period: Period, first: date, last: date) -
         begins = first.replace(year=first.year - 1, day=min(first.day, _days_in(first.year - 1, first.month)))
         return begins, begins + (last - first)
     return first.replace(year=first.year - 1), last.replace(year=last.year - 1, day=_days_in(last.year - 1, last.month))
+
+
+def last_whole(unit: str, now: datetime) -> tuple[datetime, datetime]:
+    """The last day, month or year of Asia/Shanghai that is over: its first midnight and the one after its last day."""
+    end = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit == "day":
+        return end - ONE_DAY, end
+    end = end.replace(day=1) if unit == "month" else end.replace(month=1, day=1)
+    return (end - ONE_DAY).replace(day=1, month=(end - ONE_DAY).month if unit == "month" else 1), end
 
 
 def _whole_days(started_at: datetime, ended_at: datetime) -> tuple[date, date] | None:

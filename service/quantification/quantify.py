@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from decimal import Context, Decimal, Inexact
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
 from ledger.units import CO2e
 from service.quantification.document import Bilingual
@@ -71,6 +71,10 @@ __all__ = [
 ]
 
 _MICROSECONDS = Context(prec=20, traps=[Inexact])  # ten thousand years are 3.2e17 microseconds
+# A quotient ends after 50 digits, so that 420 g/kWh times a mean over seven days can come out as 127.4999…9 g where it
+# is 127.5 g, and rounding down would cost a milligram. Behind the 30th decimal of a gram there is nothing but that.
+_SETTLING = Context(prec=600, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+_SETTLED = Decimal(1).scaleb(-30)
 _COUNTING = ("day", "period")
 _CONSTANTS = {name: value for name, (_, value) in CONVERSIONS.items()}
 
@@ -155,7 +159,7 @@ def quantify(methodology: Methodology, activity: ActivityData) -> Reduction:
             if not condition.holds(value):
                 raise _not_met(condition, value)
         where = "reduction"
-        grams = formula.expression.evaluate(values)
+        grams = _settled(formula.expression.evaluate(values))
     except ArithmeticError as error:
         raise NotComputable(where) from error
     return Reduction(_floor(grams), methodology, day, day.year)
@@ -170,7 +174,8 @@ def explain(methodology: Methodology, activity: ActivityData) -> Explanation:
     values = _quantities(methodology, activity, day)
     conditions = explain_conditions(methodology.conditions, values)
     measurement = measure(methodology, activity) if methodology.trigger in _COUNTING else None
-    grams, steps = _trace(formula, values, "reduction")
+    traced, steps = _trace(formula, values, "reduction")
+    grams = _settled(traced)
     co2e = _floor(grams)
     return Explanation(
         co2e=co2e,
@@ -227,8 +232,8 @@ def admitted(reported: Mapping[str, Decimal], declared: Mapping[str, Input]) -> 
 
 def _quantities(methodology: Methodology, activity: ActivityData, day: date) -> dict[str, Decimal]:
     """Every name a formula may use, checked, with its value on the day."""
-    if day not in methodology.in_force:
-        raise NoMethodologyInForce(methodology.scenario.id, day.isoformat(), (str(methodology.in_force),))
+    if not methodology.covers(day):
+        raise NoMethodologyInForce(methodology.scenario.id, day.isoformat(), (methodology.in_force_shown,))
     duration_s = _duration_s(activity.started_at, activity.ended_at)
     values = admitted(activity.inputs, methodology.inputs)
     values.update(_CONSTANTS)
@@ -267,6 +272,12 @@ def _duration_s(started_at: datetime, ended_at: datetime) -> Decimal:
     if not elapsed.microseconds:
         return seconds
     return _MICROSECONDS.add(seconds, _MICROSECONDS.scaleb(Decimal(elapsed.microseconds), -6))
+
+
+def _settled(grams: Decimal) -> Decimal:
+    """The same grams without what the end of a quotient left behind; unchanged where there are 30 decimals or fewer."""
+    settled = _SETTLING.quantize(grams, _SETTLED)
+    return grams if settled == grams else _SETTLING.normalize(settled)
 
 
 def _floor(grams: Decimal) -> CO2e:

@@ -7,26 +7,31 @@ from typing import Any
 
 import pytest
 
+from service.quantification.factor_sets import load_factor_sets
 from service.quantification.methodology import load_catalogue
 from service.quantification.points import load_points_rules, points_for
 from service.quantification.quantify import ActivityData, quantify
 from service.quantification.readings import parse_readings
 from service.quantification.refusals import Refusal
 
-CASES = [
-    pytest.param(sheet, case, id=f"{path.stem}: {case['title']}")
+SHIPPED = {(one.id, one.version): one for one in load_catalogue(None, load_factor_sets()).all()}
+POINTS_RULES = {one.id: one for one in load_points_rules().all()}
+SHEETS: dict[str, dict[str, Any]] = {
+    path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
     for path in sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
-    for sheet in [tomllib.loads(path.read_text(encoding="utf-8"))]
-    for case in sheet["case"]
-]
+}
 
 
-@pytest.mark.parametrize(("sheet", "case"), CASES)
+@pytest.mark.parametrize(
+    ("sheet", "case"),
+    [
+        pytest.param(sheet, case, id=f"{name}: {case['title']}")
+        for name, sheet in SHEETS.items()
+        for case in sheet["case"]
+    ],
+)
 def test_case(sheet: dict[str, Any], case: dict[str, Any]) -> None:
-    [methodology] = [
-        one for one in load_catalogue().all() if (one.id, one.version) == (sheet["methodology"], sheet["version"])
-    ]
-    [rule] = [one for one in load_points_rules().all() if one.id == sheet["points_rule"]]
+    methodology, rule = SHIPPED[sheet["methodology"], sheet["version"]], POINTS_RULES[sheet["points_rule"]]
     inputs = {name: Decimal(value) for name, value in case.get("inputs", {}).items()}
     series = (
         {name: parse_readings(one) for name, one in case.get(what, {}).items()} for what in ("readings", "baseline")
@@ -43,7 +48,8 @@ def test_case(sheet: dict[str, Any], case: dict[str, Any]) -> None:
     assert reduction.vintage == case.get("vintage", case["started_at"].year)
 
 
-def test_every_methodology_that_ships_has_cases() -> None:
-    assert {(param.values[0]["methodology"], param.values[0]["version"]) for param in CASES} == {  # type: ignore[index]
-        (one.id, one.version) for one in load_catalogue().all()
-    }
+def test_every_methodology_that_computes_has_cases_of_what_it_credits_and_of_what_it_refuses() -> None:
+    computing = {name for name, one in SHIPPED.items() if one.reduction is not None and not one.missing}
+    for outcome in ("reduction_mg", "refused"):
+        shown = [sheet for sheet in SHEETS.values() if any(outcome in case for case in sheet["case"])]
+        assert {(sheet["methodology"], sheet["version"]) for sheet in shown} == computing, outcome

@@ -171,6 +171,17 @@ def test_what_a_campaign_adds_is_exact_and_rounded_down_once(points: int, multip
     assert (extra[1].n if extra else 0) == floor(points * (Fraction(multiplier) - 1))
 
 
+@given(st.integers(0, 12), st.integers(0, 20_000), st.sampled_from(["1.4999", "1.5", "1.50", "1.5001", "1.6"]))
+def test_a_cap_that_clips_the_points_does_not_change_the_campaign(one: int, other: int, multiplier: str) -> None:
+    """Its budget was locked for the points before the cap: no tie, of multipliers or of rounded points, turns to
+    another."""
+    rule = parse_points_rule((TEXT + CAMPAIGNS.replace('multiplier: "2"', f'multiplier: "{multiplier}"')).encode())
+    found = [campaign_points(rule, Points(n), "shared-ebike", "310115", date(2026, 5, 1)) for n in (one, other)]
+    assert len({extra[0] for extra in found if extra}) <= 1
+    fewer, more = sorted(found, key=lambda extra: extra[1].n if extra else 0)
+    assert fewer is None or more is not None
+
+
 def test_a_rule_for_a_programme_goes_before_a_rule_for_any() -> None:
     catalogue = points_catalogue_of([RULE, CAMPAIGN_RULE])
     for programme, found in (("shanghai", CAMPAIGN_RULE), ("jiading", CAMPAIGN_RULE), ("demo", RULE), (None, RULE)):

@@ -102,13 +102,8 @@ def test_the_canonical_form_of_every_document_reads_back_to_itself(name: str) ->
 def test_a_document_that_says_what_is_missing_is_shown_and_never_computed_with() -> None:
     assert SHOWN.missing[0] == Bilingual("基准用电量如何确定", "how the baseline is determined")
     assert (SHOWN.reduction, SHOWN.examples, SHOWN.conditions) == (None, (), ())
-    assert SHOWN.faults == (
-        "methodology-incomplete",
-        "missing-figure",
-        "low-quality-figure",
-        "inferred-formula",
-        "inferred-figure",
-    )
+    assert SHOWN.faults == ("methodology-incomplete", "missing-figure", "low-quality-figure")
+    assert SHOWN.inferred == ("inferred-formula", "inferred-figure")
     year = datetime(2024, 1, 1, tzinfo=SHANGHAI)
     with pytest.raises(MethodologyIncomplete) as caught:
         quantify(SHOWN, ActivityData(year, year.replace(year=2025), {"annual_kwh": Decimal(1)}))
@@ -131,13 +126,21 @@ def test_what_is_not_optional_is_required() -> None:
     assert [claim.optional for claim in METRO.claims + strict.claims] == [False, True, False, False]
 
 
-def test_a_demonstration_may_rest_on_what_was_inferred_and_nothing_else_may() -> None:
-    inferred = text("test-shared-bike").replace("confidence: single", "confidence: inferred")
-    inferred = inferred.replace("exclusive:", "formula_confidence: inferred\nexclusive:")
-    assert parse_methodology(inferred.encode()).faults == ()
-    for status in ("official", "group_standard", "platform_table"):
-        binding = inferred.replace("status: demonstration", f"status: {status}")
-        assert parse_methodology(binding.encode()).faults == ("inferred-formula", "inferred-figure")
+def test_what_rests_on_something_inferred_is_credited_as_a_demonstration_whatever_its_status() -> None:
+    published = text("test-shared-bike")
+    figure = published.replace("confidence: single", "confidence: inferred")
+    formula = published.replace("exclusive:", "formula_confidence: inferred\nexclusive:")
+    both = figure.replace("exclusive:", "formula_confidence: inferred\nexclusive:")
+    for status in ("official", "group_standard", "platform_table", "demonstration"):
+        for text_of, inferred in (
+            (published, ()),
+            (figure, ("inferred-figure",)),
+            (formula, ("inferred-formula",)),
+            (both, ("inferred-formula", "inferred-figure")),
+        ):
+            one = parse_methodology(text_of.replace("status: demonstration", f"status: {status}").encode())
+            assert (one.faults, one.inferred, one.status) == ((), inferred, status)
+            assert one.credited_as == ("demonstration" if inferred else status)
 
 
 def test_a_figure_that_was_not_found_is_a_fault_and_refuses_on_its_days() -> None:
