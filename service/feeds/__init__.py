@@ -1,23 +1,20 @@
 """Feeds: how a data provider's file becomes activities.
 
-A feed is one small YAML document (feed.py) that names the provider's columns, units, time zone and ids; rows.py reads a
-file by it, row by row. Nothing here knows the network, the database or the clock.
+A feed is one small YAML document (feed.py) that names the provider's columns, units, time zone and ids; reading.py
+reads files by it, a module for each kind of feed. Nothing here knows the network, the platform's database or the clock.
 """
 
-from service.feeds.feed import (
-    SHIPPED_RIDES,
-    Bilingual,
-    Constant,
-    Feed,
-    FeedDocumentError,
-    FeedError,
-    FeedFileError,
-    list_feeds,
-    load_feed,
-)
-from service.feeds.rows import BadRow, Row, count_rows, read_rows, to_event
+from service.feeds.cells import MALFORMED_ROW
+from service.feeds.errors import Bilingual, FeedDocumentError, FeedError, FeedFileError
+from service.feeds.feed import SHIPPED_RIDES, list_feeds, load_feed
+from service.feeds.kinds import Feed
+from service.feeds.model import Constant
+from service.feeds.reading import read_rows
+from service.feeds.rows import BadRow, Row, Summary, to_event
+from service.feeds.sheets import count_rows
 
 __all__ = [
+    "MALFORMED_ROW",
     "SHIPPED_RIDES",
     "BadRow",
     "Bilingual",
@@ -27,6 +24,7 @@ __all__ = [
     "FeedError",
     "FeedFileError",
     "Row",
+    "Summary",
     "count_rows",
     "list_feeds",
     "load_feed",

@@ -1,203 +1,19 @@
 """The feed document: parse it strictly, once.
 
-Fields of schema 1 (service/feeds/valleybike.yaml is an example to copy):
-
-    schema    1
-    id        the feed's name: lower case letters, digits and hyphens
-    title     zh and en
-    source    uri (the registered source its events come from), title (zh, en),
-              grade (A operator, B device, C self-declared), valid_from and, if it ends, valid_to (dates)
-    scenario  the low-carbon scenario every row reports
-    format    csv: comma separated, UTF-8, a heading line; plain or gzip, told apart by content
-    columns   event_id, subject (the provider's own id of the person), started_at and ended_at (column, time_zone),
-              and vehicle if there is one
-    references  optional: what else names the thing behind a row, so that it counts once: operator, order, payment,
-              meter, installation, address, site. Each is the name of a column (where a cell is empty, the row has no
-              such reference) or {constant: text} for all rows. An operator is a code of a-z, 0-9, dots and hyphens
-    inputs    one entry for each quantity the methodology takes; its name ends in its unit. Either read from a column,
-              {basis: track | metered | station_distance | declared, column, unit}, and converted exactly, or computed,
-              {basis: straight_line, start, end (longitude and latitude columns, degrees), decimals}
-    notes     zh and en: what a reader of the figures must know
-
-A time in the file is ISO 8601, from `2016-08-19 21:41` to `2016-08-19T21:41:05.25+08:00`; one without an offset is
-local time of `time_zone`.
+docs/feeds.md lists its fields; model.py and kinds.py say what they mean.
 """
 
-import re
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from service.activities.references import ReferenceInvalid, canonical_reference
+from service.feeds.errors import FeedDocumentError
+from service.feeds.kinds import KINDS, Feed
 
 _SHIPPED = Path(__file__).parent
 SHIPPED_RIDES = _SHIPPED / "data" / "valleybike-2018.csv.gz"
 """12,000 real rides in the form of the feed `valleybike`; data/NOTICE says where they come from and on what terms."""
-
-# What a column may be in, by the unit the input's name ends in. All exact: a mile is 1609.344 m by definition.
-UNITS: dict[str, dict[str, Decimal]] = {
-    "km": {"km": Decimal(1), "m": Decimal("0.001"), "mi": Decimal("1.609344")},
-}
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Bilingual(_Part):
-    """A text for people, in Simplified Chinese and English."""
-
-    zh: Annotated[str, StringConstraints(min_length=1)]
-    en: Annotated[str, StringConstraints(min_length=1)]
-
-
-class FeedError(Exception):
-    """A feed or its file cannot be used; `text` says what was expected, what came and what to do."""
-
-    def __init__(self, *, zh: str, en: str) -> None:
-        super().__init__(f"{en}\n{zh}")
-        self.text = Bilingual(zh=zh, en=en)
-
-
-class FeedDocumentError(FeedError):
-    """The YAML document does not describe a feed."""
-
-
-class FeedFileError(FeedError):
-    """The data file as a whole cannot be read; a single faulty row is a BadRow instead."""
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError) as unknown:  # a directory such as "Asia", a path, an unknown name
-        raise ValueError("a time zone name such as UTC or Asia/Shanghai") from unknown
-    return name
-
-
-def _input_names(inputs: dict[str, "InputColumn | StraightLine"]) -> dict[str, "InputColumn | StraightLine"]:
-    for name, spec in inputs.items():
-        target = name.rpartition("_")[2]
-        if not re.fullmatch(r"[a-z][a-z0-9_]*_[a-z]+", name) or target not in UNITS:
-            raise ValueError(f"input names that end in a unit ({', '.join(UNITS)}), such as distance_km")
-        if isinstance(spec, InputColumn) and spec.unit not in UNITS[target]:
-            raise ValueError(f"{name} in one of the units {', '.join(UNITS[target])}")
-        if isinstance(spec, StraightLine) and target != "km":
-            raise ValueError("straight_line only for an input in km")
-    return inputs
-
-
-def _reference_texts(references: dict["Reference", "str | Constant"]) -> dict["Reference", "str | Constant"]:
-    for name, spec in references.items():
-        if isinstance(spec, Constant):
-            try:
-                canonical_reference(name, spec.constant)
-            except ReferenceInvalid as invalid:
-                raise ValueError(f"the constant {name} as {invalid.expected}") from invalid
-    return references
-
-
-Reference = Literal["operator", "order", "payment", "meter", "installation", "address", "site"]
-_Column = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-
-
-class TimeColumn(_Part):
-    """A column of moments; `time_zone` is that of the texts without an offset."""
-
-    column: _Column
-    time_zone: Annotated[str, AfterValidator(_known_zone)]
-
-
-class Columns(_Part):
-    """Where an activity's ids and times stand in the file."""
-
-    event_id: _Column
-    subject: _Column
-    started_at: TimeColumn
-    ended_at: TimeColumn
-    vehicle: _Column | None = None
-
-
-class Constant(_Part):
-    """A reference that is the same in every row."""
-
-    constant: _Column
-
-
-class InputColumn(_Part):
-    """An input that stands in a column, in `unit`."""
-
-    basis: Literal["metered", "track", "station_distance", "declared"]
-    column: _Column
-    unit: str
-
-
-class Position(_Part):
-    """The columns of a position, degrees."""
-
-    longitude: _Column
-    latitude: _Column
-
-
-class StraightLine(_Part):
-    """An input in km computed as the great-circle distance of two positions; rows.straight_line_km has the formula."""
-
-    basis: Literal["straight_line"]
-    start: Position
-    end: Position
-    decimals: Annotated[int, Field(ge=0, le=6)]
-
-
-class Source(_Part):
-    """The data provider the events come from, as it is registered."""
-
-    uri: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!#-\[\]-~]+$", max_length=200)]
-    title: Bilingual
-    grade: Literal["A", "B", "C"]
-    valid_from: date
-    valid_to: date | None = None
-
-
-class Feed(_Part):
-    """One feed; the module's docstring lists the fields."""
-
-    schema_version: Literal[1] = Field(alias="schema")
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-    title: Bilingual
-    source: Source
-    scenario: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
-    format: Literal["csv"]
-    columns: Columns
-    references: Annotated[
-        dict[
-            Reference,
-            Annotated[
-                Annotated[_Column, Tag("by_column")] | Annotated[Constant, Tag("by_constant")],
-                Discriminator(lambda found: "by_column" if isinstance(found, str) else "by_constant"),
-            ],
-        ],
-        AfterValidator(_reference_texts),
-    ] = Field(default_factory=dict)
-    inputs: Annotated[
-        dict[str, Annotated[InputColumn | StraightLine, Field(discriminator="basis")]],
-        Field(min_length=1),
-        AfterValidator(_input_names),
-    ]
-    notes: Bilingual
 
 
 def list_feeds() -> tuple[Feed, ...]:
@@ -230,11 +46,14 @@ def _read(path: Path) -> Feed:
             en=f"{path}: expected a feed document, YAML in UTF-8; it cannot be read ({error}). Give one that can.",
             zh=f"{path}：应为 UTF-8 编码的 YAML 映射文档，但无法读取（{error}），请换一个可读的文件。",
         ) from error
-    return parse_feed(text, str(path))
+    return parse_feed(text, str(path), path.parent)
 
 
-def parse_feed(text: str, name: str) -> Feed:
-    """Parse a feed document; `name` stands in front of messages. Raises FeedDocumentError."""
+def parse_feed(text: str, name: str, folder: Path | None = None) -> Feed:
+    """Parse a feed document; `name` stands in front of messages, `folder` is where tables beside the feed are.
+
+    Raises FeedDocumentError.
+    """
     lines: dict[tuple[str, ...], int] = {}
     try:
         # An alias could nest a document without end, and a feed needs none.
@@ -248,12 +67,33 @@ def parse_feed(text: str, name: str) -> Feed:
             zh=f"{name}：应为 YAML 文档；{error}。请在该处更正。",
         ) from error
     try:
-        return Feed.model_validate(document)
+        return _placed(_kind(document, name, lines).model_validate(document), folder or Path())
     except ValidationError as error:
         faults = [_describe(fault, lines) for fault in error.errors(include_url=False)]
         raise FeedDocumentError(
             en="\n".join(f"{name} {en}" for en, _ in faults), zh="\n".join(f"{name} {zh}" for _, zh in faults)
         ) from error
+
+
+def _kind(document: object, name: str, lines: dict[tuple[str, ...], int]) -> type[Feed]:
+    kind = document.get("kind", "trips") if isinstance(document, dict) else "trips"
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind]
+    line, known, came = lines.get(("kind",), 1), ", ".join(KINDS), str(kind)[:60]
+    raise FeedDocumentError(
+        en=f"{name} line {line}: kind: expected: one of {known}; came {came!r}. Change it.",
+        zh=f"{name} 第 {line} 行：kind 应为 {known} 之一，现为 {came!r}，请更正。",
+    )
+
+
+def _placed(feed: Feed, folder: Path) -> Feed:
+    """The feed with the tables that stand beside its document told where that is."""
+    if not any(table.beside == "feed" for table in (*feed.tables.values(), *feed.stations.values())):
+        return feed
+    at = {"folder": str(folder.resolve())}
+    tables = {name: table.model_copy(update=at) for name, table in feed.tables.items()}
+    stations = {name: table.model_copy(update=at) for name, table in feed.stations.items()}
+    return feed.model_copy(update={"tables": tables, "stations": stations})
 
 
 def _plain(

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.feeds.feed import Bilingual, FeedFileError
+from service.feeds.errors import Bilingual, FeedFileError
 
 _LONGEST_LINE = 1 << 20  # bytes; longer is not a CSV of rides, and must not be read into memory to find out
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_ARCHIVES = (b"PK\x03\x04", b"PAR1", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # zip, Parquet, bzip2, xz, zstd
 
 
 class Lines:
     """The file's lines as text, numbered from 1; those of the current record are kept, to be read again if need be."""
 
-    def __init__(self, path: Path, stream: io.BufferedIOBase) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: Path, stream: io.BufferedIOBase, encoding: str = "utf-8") -> None:
+        self._path, self._stream, self._encoding = path, stream, encoding
         self._again: deque[str] = deque()
         self.taken: list[str] = []
         self.line = 0  # of the last line given
@@ -49,27 +50,32 @@ class Lines:
                 zh=f"{self._path} 第 {line} 行：每行应不超过 1 MiB，此行更长。该文件不是骑行 CSV，请重新导出。",
             )
         try:
-            return raw.decode("utf-8-sig" if line == 1 else "utf-8")
+            if line == 1:
+                raw = raw.removeprefix(_BYTE_ORDER_MARK)
+            return raw.decode(self._encoding)
         except UnicodeDecodeError as error:
             byte = f"0x{raw[error.start]:02x}"
             raise FeedFileError(
-                en=f"{self._path} line {line}: expected text in UTF-8; byte {byte} is not. "
-                "Export the file as CSV in UTF-8 and try again.",
-                zh=f"{self._path} 第 {line} 行：应为 UTF-8 文本，字节 {byte} 不是。请以 UTF-8 编码导出 CSV 后重试。",
+                en=f"{self._path} line {line}: expected text in {self._encoding.upper()}; byte {byte} is not. "
+                f"Export the file as CSV in {self._encoding.upper()} and try again.",
+                zh=f"{self._path} 第 {line} 行：应为 {self._encoding.upper()} 文本，字节 {byte} 不是。"
+                f"请以 {self._encoding.upper()} 编码导出 CSV 后重试。",
             ) from error
 
 
 @contextmanager
-def open_lines(path: Path) -> Iterator[Lines]:
+def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[Lines]:
     """Open a plain or gzip file, told apart by its first bytes; what is no CSV at all raises FeedFileError."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            raw: io.RawIOBase = gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[assignment]
-            with io.BufferedReader(raw, 1 << 16) as stream:  # a GzipFile's own readline is many times slower
+            stream = file
+            if packed:  # buffered anew: a GzipFile's own readline is many times slower
+                stream = io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"), 1 << 16)
+            with stream:
                 _refuse_what_is_no_csv(path, stream.peek(512)[:512])
-                yield Lines(path, stream)
+                yield Lines(path, stream, encoding)
     except EOFError as error:
         raise FeedFileError(
             en=f"{path}: expected a whole gzip file; it breaks off. A download or copy was cut short: fetch it again.",
@@ -85,7 +91,7 @@ def open_lines(path: Path) -> Iterator[Lines]:
 
 def _refuse_what_is_no_csv(path: Path, head: bytes) -> None:
     """Name the usual mistakes, which would otherwise come out as a missing column."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = head.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not text:
         came = Bilingual(en="an empty file", zh="空文件")
     elif text.startswith(b"<"):
@@ -105,10 +111,10 @@ def _refuse_what_is_no_csv(path: Path, head: bytes) -> None:
     )
 
 
-def read_heading(path: Path, lines: Lines) -> list[str]:
+def read_heading(path: Path, lines: Lines, delimiter: str = ",", quote: str = '"') -> list[str]:
     """The names of the columns, without the spaces around them. Raises FeedFileError."""
     try:
-        return [name.strip() for name in next(csv.reader(lines, strict=True), [])]
+        return [name.strip() for name in next(csv.reader(lines, strict=True, delimiter=delimiter, quotechar=quote), [])]
     except csv.Error as error:
         raise FeedFileError(
             en=f"{path} line 1: expected a heading line of column names separated by commas; it is not CSV ({error}). "
@@ -117,13 +123,15 @@ def read_heading(path: Path, lines: Lines) -> list[str]:
         ) from error
 
 
-def records(lines: Lines, width: int) -> Iterator[tuple[int, list[str] | Bilingual]]:
+def records(
+    lines: Lines, width: int, delimiter: str = ",", quote: str = '"'
+) -> Iterator[tuple[int, list[str] | Bilingual]]:
     """Each record after the heading with the line it begins on: its `width` cells, or why not. Blank lines are none.
 
     A stray quotation mark swallows, by the rules of CSV, the lines after it. So of a faulty record of several lines
     only the first is refused, and the others are read again by themselves.
     """
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter, quotechar=quote)
     while True:
         lines.taken.clear()
         fault: tuple[str, str] | None = None

@@ -25,8 +25,9 @@ from service.feeds import (
     read_rows,
     to_event,
 )
+from service.feeds.cells import LONGEST_ID
 from service.feeds.feed import parse_feed
-from service.feeds.rows import LONGEST_ID, straight_line_km
+from service.feeds.places import straight_line_km
 
 VALLEYBIKE = load_feed("valleybike")
 MOBIKE = load_feed("mobike-shanghai")
@@ -56,8 +57,8 @@ def put(tmp_path_factory: pytest.TempPathFactory) -> Put:
 
 
 def rows_of(feed: Feed, path: Path) -> list[Row | BadRow]:
-    rows = list(read_rows(feed, path))
-    assert count_rows(feed, path) == len(rows)
+    rows = list(read_rows(feed, [path]))
+    assert count_rows(feed, [path]) == len(rows)
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return rows
 
@@ -81,7 +82,7 @@ def test_the_shipped_file_is_what_its_notice_says() -> None:
 def test_the_first_valleybike_events() -> None:
     first, eleventh = (
         to_event(VALLEYBIKE, row)
-        for row in islice(read_rows(VALLEYBIKE, SHIPPED_RIDES), 0, 11, 10)
+        for row in islice(read_rows(VALLEYBIKE, [SHIPPED_RIDES]), 0, 11, 10)
         if isinstance(row, Row)
     )
     assert first == {
@@ -121,13 +122,13 @@ def test_a_mobike_event(put: Put) -> None:
         "type": "org.tanpuhui.activity.v1",
         "subject": "4001",
         "data": {
-            "scenario": "shared-ebike",
+            "scenario": "demo-shared-bike",
             "started_at": "2016-08-19T15:50:00Z",  # Asia/Shanghai is eight hours ahead
             "ended_at": "2016-08-19T16:05:00Z",
             "inputs": {"distance_km": "1.112"},  # a hundredth of a degree: 6371.0088 * pi / 180 / 100 = 1.11195
             "basis": {"distance_km": "straight_line"},
             "vehicle": "77",
-            "references": {"operator": "mobike"},
+            "references": {"operator": "mobike", "order": "900001"},
         },
     }
 
@@ -220,7 +221,7 @@ def test_references_are_columns_or_constants(put: Put) -> None:
     assert isinstance(bad, BadRow)
     assert "bill: expected an id" in bad.detail.en
     with pytest.raises(FeedFileError, match="paid missing"):
-        count_rows(feed, put(f"{HEADING},bill\n{RIDE},A-1\n"))
+        count_rows(feed, [put(f"{HEADING},bill\n{RIDE},A-1\n")])
     without = parse_feed(text.replace(f"references:\n{constant}", "# none:"), "none.yaml")
     assert "references" not in to_event(without, the_row(without, put(f"{HEADING}\n{RIDE}\n")))["data"]
 
@@ -273,9 +274,9 @@ def test_degrees_beyond_the_globe_are_a_bad_row(put: Put) -> None:
 )
 def test_a_file_that_is_no_csv_is_refused_as_a_whole(put: Put, content: bytes, said: str) -> None:
     path = put(content)
-    for read in (count_rows, lambda feed, path: list(read_rows(feed, path))):
+    for read in (count_rows, lambda feed, paths: list(read_rows(feed, paths))):
         with pytest.raises(FeedFileError) as refused:
-            read(VALLEYBIKE, path)
+            read(VALLEYBIKE, [path])
         assert said in refused.value.text.en
         assert str(path) in refused.value.text.zh
 
@@ -283,7 +284,7 @@ def test_a_file_that_is_no_csv_is_refused_as_a_whole(put: Put, content: bytes, s
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.csv"):
         with pytest.raises(FeedFileError, match="reading it failed"):
-            count_rows(VALLEYBIKE, path)
+            count_rows(VALLEYBIKE, [path])
 
 
 def test_a_heading_alone_is_a_file_without_rows(put: Put) -> None:
@@ -417,7 +418,7 @@ def test_memory_does_not_grow_with_the_file(put: Put) -> None:
     path = put("\n".join([HEADING, *rides]))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in read_rows(VALLEYBIKE, path)) == 40_000
+        assert sum(1 for _ in read_rows(VALLEYBIKE, [path])) == 40_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
