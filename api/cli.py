@@ -2,15 +2,11 @@
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn, get_args
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 import asyncpg
@@ -19,26 +15,43 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from api.auth import Role
-from api.commands import coverage, manifest, methodology, quantify, retract, settle
+from api.commands import (
+    audit,
+    coverage,
+    importing,
+    log,
+    manifest,
+    methodology,
+    quantify,
+    receipt,
+    retract,
+    settle,
+    witness,
+)
 from api.commands.environment import Json
 from api.commands.environment import development_issuer as _issuer
 from api.commands.environment import fail as _fail
 from api.commands.environment import read_settings as _settings
-from api.demonstration import Import, Terminal, import_file, show_next_steps
-from api.processes import run_api, run_log_worker
+from api.commands.feed import feed_app
+from api.commands.import_summary import summarize_import
+from api.commands.importing import Import, import_files
+from api.commands.running import running
+from api.demonstration import Terminal, show_next_steps
+from api.processes import run_api, run_log_publisher, run_log_worker
 from api.provider import ImportStopped
-from api.supervisor import CannotStart, RunningPlatform, find_platform, start_platform
+from api.supervisor import CannotStart, find_platform
 from ledger.check import Checked, Finding, check_ledger
 from service.activities.check import check_activities
 from service.activities.rules import RuleChanged, RulesInvalid
 from service.approvals import ApproversInvalid
 from service.database import FAULTS, SchemaOutdated, require_schema
 from service.embedded import EmbeddedServersError, start_embedded
-from service.feeds import SHIPPED_RIDES, FeedError, count_rows, list_feeds, load_feed
+from service.feeds import SHIPPED_RIDES, FeedError, count_rows, load_feed
 from service.keyring import KeyringError, create_keyring, load_keyring
 from service.keyring_check import keyring_faults, read_check_values
+from service.log.keys import SigningKeyUnusable
 from service.migrations import RolesMissing, expected_version, migrate
-from service.settings import PREFIX, Settings, describe_settings
+from service.settings import PREFIX, describe_settings
 
 _UNUSABLE: tuple[type[Exception], ...] = (*FAULTS, SQLAlchemyError)
 
@@ -62,6 +75,7 @@ class _Explaining(TyperGroup):
             RulesInvalid,
             ApproversInvalid,
             RolesMissing,
+            SigningKeyUnusable,
         ) as error:
             _fail("无法继续，原因见下。", str(error))
         except _UNUSABLE as error:
@@ -78,22 +92,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 ledger_app = typer.Typer(help="账本核对。 Check the ledger.", no_args_is_help=True)
-feed_app = typer.Typer(help="数据接入模板。 Feeds: how a provider's file becomes activities.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(feed_app, name="feed")
 app.add_typer(coverage.coverage_app, name="coverage")
 app.add_typer(coverage.elsewhere_app, name="elsewhere")
 app.add_typer(methodology.app, name="methodology")
 app.add_typer(manifest.app, name="manifest")
+app.add_typer(receipt.app, name="receipt")
+app.add_typer(witness.app, name="witness")
+app.add_typer(audit.app, name="audit")
+app.add_typer(log.app, name="log")
+app.command("import")(importing.import_command)
 app.command("quantify")(quantify.quantify)
 app.command("retract")(retract.retract)
 app.command("settle")(settle.settle)
-
-_URL_HELP = (
-    "平台地址；缺省为本数据目录正在运行的平台，没有则临时启动。 "
-    "The platform; by default the one running from this data directory, or one started for the import."
-)
-_ENROL_HELP = "以演示同意书登记新用户（仅开发）。 Enrol new riders with demonstration consents; for development only."
 
 
 @app.command()
@@ -114,15 +126,16 @@ def demo(
     nothing twice.
     """
     terminal, settings = Terminal(as_json), _settings()
-    wanted = Import(file or SHIPPED_RIDES, feed)
-    _look_at(wanted.feed_name, wanted.file, None)
-    with _running(settings, terminal) as platform:
-        report = import_file(platform.url, platform.issuer, terminal, wanted)
+    wanted = Import((file or SHIPPED_RIDES,), load_feed(feed))
+    total = count_rows(wanted.feed, wanted.files)  # a file that cannot be used is said before anything is started
+    with running(settings, terminal) as platform:
+        done = import_files(platform.url, lambda: platform.issuer, terminal, wanted, total=total)
+        summarize_import(terminal, done.report, done.summary.passed_over, by_day=False)
         if not exit_after:
-            show_next_steps(platform, terminal, wanted)
-            terminal.finish(report.as_json())
+            show_next_steps(platform, terminal, wanted.feed, *wanted.files)
+            terminal.finish(done.report.as_json())
             platform.wait()
-    terminal.finish(report.as_json())
+    terminal.finish(done.report.as_json())
 
 
 @app.command()
@@ -132,46 +145,9 @@ def serve() -> None:
     使用内置数据库，仅供开发；按 Ctrl-C 停止。 With the embedded servers, for development, until Ctrl-C.
     """
     terminal = Terminal(as_json=False)
-    with _running(_settings(), terminal) as platform:
+    with running(_settings(), terminal) as platform:
         terminal.say(f"平台已就绪：{platform.url}/docs", f"the platform is ready: {platform.url}/docs")
         platform.wait()
-
-
-@app.command("import")
-def import_command(
-    file: Annotated[Path, typer.Argument(help="CSV 或 CSV.gz 文件。 A CSV or CSV.gz file.")],
-    feed: Annotated[
-        str, typer.Option(help="接入模板名或其 YAML 文件。 A feed's name (`tanpuhui feed list`) or YAML file.")
-    ],
-    url: Annotated[str | None, typer.Option(help=_URL_HELP)] = None,
-    as_json: Json = False,
-    enrol: Annotated[bool, typer.Option("--enrol/--no-enrol", help=_ENROL_HELP)] = True,
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="每批事件数。 Events in a batch.")] = 500,
-    refused: Annotated[
-        Path | None, typer.Option(help="被拒行及原因写入此 CSV。 Write refused rows to this CSV.")
-    ] = None,
-    outcomes: Annotated[
-        Path | None,
-        typer.Option(help="全部结果写入此 CSV，供日清单使用。 Write every outcome to this CSV, to close the day from."),
-    ] = None,
-) -> None:
-    """报送一个数据文件。 Post a provider's file through the public API.
-
-    按接入模板读取文件并逐批报送，可安全重复执行。
-
-    Reads a provider's file by a feed and posts it through the public API. Repeating it is safe: nothing is credited
-    twice.
-    """
-    terminal, settings = Terminal(as_json), _settings()
-    _look_at(feed, file, refused, outcomes)
-    known = url or getattr(find_platform(settings.data_dir), "url", None)
-    wanted = Import(file, feed, enrol=enrol, batch=batch, refused=refused, outcomes=outcomes)
-    if known:
-        report = import_file(known, _issuer(settings), terminal, wanted)
-    else:
-        with _running(settings, terminal) as platform:
-            report = import_file(platform.url, platform.issuer, terminal, wanted)
-    terminal.finish(report.as_json())
 
 
 @app.command()
@@ -251,6 +227,20 @@ def worker(
     totals.
     """
     run_log_worker(_settings(), leash=leash)
+
+
+@app.command()
+def publisher(
+    leash: Annotated[int | None, typer.Option(help="关闭时退出。 Stop when this closes.", hidden=True)] = None,
+) -> None:
+    """只运行发布进程。 Run the log's publisher.
+
+    签署并发布日志检查点；只有它需要签名私钥。
+
+    With TANPUHUI_DATABASE_URL for the sequencer role: makes the log's tiles and signs its checkpoints. It alone has
+    the signing key.
+    """
+    run_log_publisher(_settings(), leash=leash)
 
 
 @app.command("keyring")
@@ -334,37 +324,6 @@ def _report(checked: Checked, terminal: Terminal) -> None:
     if not checked.findings:
         terminal.say("全部一致，未发现差异", "everything agrees: no difference found")
     terminal.finish({**counts, "findings": [asdict(finding) for finding in checked.findings]})
-
-
-@feed_app.command("list")
-def feed_list() -> None:
-    """列出接入模板。 List the feeds that ship with the platform."""
-    for feed in list_feeds():
-        sys.stdout.write(f"{feed.id}  {feed.title.zh} / {feed.title.en}\n    {feed.source.uri}\n")
-
-
-def _look_at(feed: str, file: Path, *written: Path | None) -> None:
-    """Say what is wrong with a feed, a file or a place to write before anything is started."""
-    count_rows(load_feed(feed), file)
-    for path in written:
-        if path is not None and not path.absolute().parent.is_dir():
-            _fail(f"目录 {path.parent} 不存在，请先创建。", f"there is no directory {path.parent}: make it first.")
-
-
-@contextmanager
-def _running(settings: Settings, terminal: Terminal) -> Iterator[RunningPlatform]:
-    """The platform for the length of a `with` block. SIGTERM ends it as Ctrl-C does: in order."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    platform = start_platform(settings, terminal.say)
-    try:
-        yield platform
-    finally:
-        terminal.say("正在停止", "stopping")
-        platform.stop()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _is_uuid(text: str | None) -> bool:

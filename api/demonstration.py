@@ -1,11 +1,8 @@
-"""What `tanpuhui demo` and `tanpuhui import` do and say: a provider's file through the public API, and what became of
-it."""
+"""How a command speaks, and what `tanpuhui demo` shows once its rides are posted."""
 
-import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,27 +10,9 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from api.auth import DevelopmentIssuer
-from api.problems import PROBLEM_TYPES
-from api.provider import (
-    DUPLICATE,
-    MALFORMED_ROW,
-    Consent,
-    ImportReport,
-    enrol_riders,
-    post_rides,
-    register_source,
-)
 from api.supervisor import RunningPlatform
-from service.feeds import Constant, Feed, Row, count_rows, load_feed, read_rows
-
-_OWN_REASONS = {
-    DUPLICATE: "此前已报送",
-    MALFORMED_ROW: "该行无法解读",
-}
+from service.feeds import Constant, Feed, Row, read_rows
 
 
 class Terminal:
@@ -56,89 +35,9 @@ class Terminal:
             sys.stdout.flush()
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
-    """A file to post: by which feed, in batches of how many, whether its riders are enrolled, where refused rows and
-    the outcomes of all are written."""
-
-    file: Path
-    feed_name: str
-    enrol: bool = True
-    batch: int = 500
-    refused: Path | None = None
-    outcomes: Path | None = None
-
-
-def import_file(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wanted: Import) -> ImportReport:
-    """Post a file and report. Raises ImportStopped, FeedError."""
-    feed = load_feed(wanted.feed_name)
-    terminal.say(f"数据方：{feed.title.zh}", f"provider: {feed.title.en}")
-    if feed.notes is not None:
-        terminal.say(f"说明：{feed.notes.zh}", f"note: {feed.notes.en}")
-    if wanted.enrol:
-        terminal.say("以演示同意书登记骑行者", "riders are enrolled with demonstration consents")
-    report = asyncio.run(_import(url, issuer, terminal, wanted, feed))
-    _summary(report, terminal)
-    return report
-
-
-async def _import(url: str, issuer: DevelopmentIssuer, terminal: Terminal, wanted: Import, feed: Feed) -> ImportReport:
-    total = count_rows(feed, wanted.file)
-    provider = issuer.issue("provider", feed.id, source=feed.source.uri, ttl=timedelta(hours=24))
-    operator = issuer.issue("operator", "demonstration", ttl=timedelta(hours=24))
-    consent = Consent(given_at=datetime.now(UTC))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        if wanted.enrol:
-            await register_source(client, operator, feed)
-        with Progress(*columns, console=terminal.console, transient=True) as bars:
-            bar = bars.add_task("报送骑行 posting rides", total=total)
-
-            async def enrol(subjects: Collection[str]) -> object:
-                return await enrol_riders(client, operator, feed, subjects, consent)
-
-            return await post_rides(
-                client,
-                provider,
-                feed,
-                read_rows(feed, wanted.file),
-                enrol=enrol if wanted.enrol else None,
-                batch_size=wanted.batch,
-                on_progress=lambda report: bars.update(bar, completed=report.posted),
-                refused_to=wanted.refused,
-                outcomes_to=wanted.outcomes,
-            )
-
-
-def _summary(report: ImportReport, terminal: Terminal) -> None:
-    table = Table(title="报送结果 What became of the rides", title_justify="left", box=None, show_header=False)
-    table.add_column(overflow="fold")
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", overflow="fold")
-    table.add_row("报送 posted", f"{report.posted:,}")
-    table.add_row("入账 credited", f"{report.credited:,}")
-    for reason, count in report.refused.most_common():
-        zh = _reason_title(reason)
-        table.add_row(f"未入账 refused · {zh}", f"{count:,}", reason)
-    kilograms = report.reduction_mg / 1_000_000  # for the eye only: the exact milligrams are in the JSON and the ledger
-    table.add_row("减排量 reduction", f"{report.reduction_mg:,}", f"mg CO2e = {kilograms:,.3f} kg")
-    table.add_row("碳积分 points", f"{report.points:,}")
-    table.add_row("用时 time", f"{report.seconds:.1f}", "s")
-    if report.seconds:
-        table.add_row("速率 rate", f"{report.posted / report.seconds:,.0f}", "rides/s")
-    terminal.console.print(table)
-
-
-def _reason_title(reason: str) -> str:
-    """A refusal's reason in Chinese; its code, in English, stands beside it."""
-    known = PROBLEM_TYPES.get(reason.partition("/")[0])
-    return known.title.zh if known else _OWN_REASONS.get(reason, reason)
-
-
-def show_next_steps(platform: RunningPlatform, terminal: Terminal, wanted: Import) -> None:
+def show_next_steps(platform: RunningPlatform, terminal: Terminal, feed: Feed, file: Path) -> None:
     """Addresses to open, and three commands to paste: each carries a token that is good for a day."""
-    feed = load_feed(wanted.feed_name)
-    rider = _first_credited(platform, feed, wanted.file)
+    rider = _first_credited(platform, feed, file)
     url, issuer = platform.url, platform.issuer
     terminal.console.print()
     for zh, en, address in (
@@ -205,7 +104,7 @@ def _first_credited(platform: RunningPlatform, feed: Feed, file: Path) -> _Rider
     given = {"purpose": "carbon-credit", "text_version": "demonstration-1", "given_at": datetime.now(UTC).isoformat()}
     seen: set[str] = set()
     with httpx.Client(base_url=platform.url, headers=operator, timeout=30) as client:
-        for row in read_rows(feed, file):
+        for row in read_rows(feed, [file]):
             if not isinstance(row, Row) or row.subject in seen:
                 continue
             seen.add(row.subject)

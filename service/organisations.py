@@ -115,46 +115,51 @@ class NewOrganisation:
     given_at: datetime
 
 
-_OWNER = """
-    SELECT o.participant_id, p.kind FROM service.organisation o JOIN service.participant p USING (participant_id)
-    WHERE o.code_tag = $1
+_OWNERS = """
+    SELECT o.code_tag, o.participant_id, p.kind
+    FROM service.organisation o JOIN service.participant p USING (participant_id) WHERE o.code_tag = ANY($1)
 """
 
 # Two enrolments of one organisation at once meet in the key of its code.
 _TAKE = """
     INSERT INTO service.organisation (code_tag, key_version, participant_id, recorded_at)
-    VALUES ($1, $2, $3, clock_timestamp())
-    ON CONFLICT DO NOTHING RETURNING true
+    SELECT new.*, clock_timestamp() FROM unnest($1::bytea[], $2::int2[], $3::uuid[]) AS new
+    ON CONFLICT DO NOTHING
 """
 
-_CODE_TAG = "SELECT code_tag FROM service.organisation WHERE participant_id = $1"
+_CODES = "SELECT participant_id, code_tag FROM service.organisation WHERE participant_id = ANY($1)"
 
-_MANDATE = """
+_MANDATES = """
     INSERT INTO service.mandate (participant_id, text_version, given_at, recorded_at)
-    VALUES ($1, $2, $3, clock_timestamp()) ON CONFLICT DO NOTHING
+    SELECT new.*, clock_timestamp() FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new
+    ON CONFLICT DO NOTHING
 """  # a conflict is the same mandate, told again
 
 
-async def find_organisation(tx: Connection, code_tag: bytes) -> tuple[UUID, str] | None:
-    """The participant that this code was enrolled as, and its kind; None when it was not."""
-    row = await tx.fetchrow(_OWNER, code_tag)
-    return None if row is None else (row["participant_id"], row["kind"])
+async def find_organisations(tx: Connection, code_tags: Sequence[bytes]) -> dict[bytes, tuple[UUID, str]]:
+    """The participants that these codes were enrolled as, and their kinds; codes that were not are absent."""
+    return {row["code_tag"]: (row["participant_id"], row["kind"]) for row in await tx.fetch(_OWNERS, code_tags)}
 
 
-async def take_code(tx: Connection, participant_id: UUID, organisation: NewOrganisation) -> bytes | None:
-    """Make this participant, whose account the caller has locked, the organisation, and record the mandate; the tag it
-    is known by then, which is another if it was one before.
+async def codes_of(tx: Connection, participant_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The tags of the codes by which these participants are known; those without one are absent."""
+    return {row["participant_id"]: row["code_tag"] for row in await tx.fetch(_CODES, participant_ids)}
 
-    None when the code was taken in between, by somebody else.
-    """
-    known: bytes | None = await tx.fetchval(_CODE_TAG, participant_id)
-    if known is None:
-        if not await tx.fetchval(_TAKE, organisation.code_tag, organisation.key_version, participant_id):
-            return None
-        known = organisation.code_tag
-    if known == organisation.code_tag:
-        await tx.execute(_MANDATE, participant_id, organisation.text_version, organisation.given_at)
-    return known
+
+async def take_codes(tx: Connection, taken: Sequence[tuple[UUID, NewOrganisation]]) -> bool:
+    """Make these participants, whose accounts the caller has locked, the organisations; False when a code was taken in
+    between, by somebody else: the transaction is then to be rolled back."""
+    codes = [organisation.code_tag for _, organisation in taken]
+    versions = [organisation.key_version for _, organisation in taken]
+    done: str = await tx.execute(_TAKE, codes, versions, [participant_id for participant_id, _ in taken])
+    return done == f"INSERT 0 {len(taken)}"
+
+
+async def record_mandates(tx: Connection, given: Sequence[tuple[UUID, NewOrganisation]]) -> None:
+    """Keep the mandates of whoever enrols these organisations."""
+    texts = [organisation.text_version for _, organisation in given]
+    moments = [organisation.given_at for _, organisation in given]
+    await tx.execute(_MANDATES, [participant_id for participant_id, _ in given], texts, moments)
 
 
 @dataclass(frozen=True, slots=True)

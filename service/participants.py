@@ -1,5 +1,5 @@
-"""Participants 参与者: enrolment under a random pseudonym, links to the providers that know them, and the consent each
-link rests on."""
+"""Participants 参与者 under their random pseudonyms, links to the providers that know them, and the consent each link
+rests on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, Uuid, text
 from sqlmodel import Field
 
-from ledger.store import open_account
 from service.database import Connection, ServiceTable
-from service.organisations import NewOrganisation, find_organisation, take_code
 
 
 class Participant(ServiceTable, table=True):
@@ -92,19 +90,9 @@ class NewLink:
     given_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """A participant after enrolment, with the link made or found for each one asked for, in order."""
-
-    participant_id: UUID
-    link_ids: tuple[UUID, ...]
-    created: bool
-
-
 # Whom a subject stands for is settled by its first link: who withdraws and links again is the same participant.
-_KNOWN = """
-    SELECT DISTINCT l.participant_id, p.kind FROM service.link l JOIN service.participant p USING (participant_id)
-    WHERE (l.source_id, l.subject_tag) IN (SELECT * FROM unnest($1::int4[], $2::bytea[]))
+_OWNERS = """
+    SELECT DISTINCT participant_id FROM service.link WHERE source_id = $1 AND subject_tag = $2
 """
 
 # Two enrolments of one subject at once meet in the index of live links.
@@ -124,59 +112,7 @@ _CONSENT = """
     VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT DO NOTHING
 """  # a conflict is the same consent to the same text, given again
 
-_ENROL = """
-    INSERT INTO service.participant (participant_id, kind, programme, region, enrolled_at)
-    VALUES ($1, $2, $3, $4, clock_timestamp())
-"""
-
 _LOCK_ACCOUNT = "SELECT programme FROM ledger.account WHERE participant_id = $1 FOR UPDATE"
-
-
-async def enrol(
-    tx: Connection,
-    new_id: UUID,
-    links: Sequence[NewLink],
-    *,
-    kind: str,
-    programme: str,
-    region: str,
-    organisation: NewOrganisation | None = None,
-) -> Enrolled:
-    """Enrol a participant with its links, or find the one these subjects or this organisation belong to and make the
-    links that are missing.
-
-    organisation   of every kind but a citizen: one organisation is one participant, whoever enrols it
-
-    Raises ParticipantConflict when the subjects and the organisation belong to several participants or to one of
-    another kind, ProgrammeMismatch, and EnrolledMeanwhile when the transaction is to be rolled back and run again.
-    """
-    rows = await tx.fetch(_KNOWN, [link.source_id for link in links], [link.subject_tag for link in links])
-    owners: dict[UUID, str] = {row["participant_id"]: row["kind"] for row in rows}
-    if organisation is not None and (known := await find_organisation(tx, organisation.code_tag)):
-        owners[known[0]] = known[1]
-    if len(owners) > 1 or any(of != kind for of in owners.values()):
-        raise ParticipantConflict
-    participant_id = next(iter(owners), new_id)
-    if not owners:
-        await tx.execute(_ENROL, participant_id, kind, programme, region)
-        await open_account(tx, participant_id, kind=kind, programme=programme, region=region)
-    if organisation is not None:
-        await tx.fetchval(_LOCK_ACCOUNT, participant_id)
-        code_tag = await take_code(tx, participant_id, organisation)
-        if code_tag is None:
-            raise EnrolledMeanwhile
-        if code_tag != organisation.code_tag:
-            raise ParticipantConflict
-    made: dict[tuple[int, bytes], UUID] = {}
-    for link in sorted(links, key=lambda link: (link.source_id, link.subject_tag)):
-        try:
-            made[link.source_id, link.subject_tag], _ = await add_link(tx, participant_id, link)
-        except ParticipantConflict:
-            if owners:
-                raise
-            raise EnrolledMeanwhile from None  # nobody's a moment ago
-    link_ids = tuple(made[link.source_id, link.subject_tag] for link in links)
-    return Enrolled(participant_id, link_ids, created=not owners)
 
 
 async def require_enrolled(tx: Connection, participant_id: UUID) -> None:
@@ -196,7 +132,7 @@ async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple
         raise ParticipantNotFound
     if programme != link.programme:
         raise ProgrammeMismatch
-    owners = await tx.fetch(_KNOWN, [link.source_id], [link.subject_tag])
+    owners = await tx.fetch(_OWNERS, link.source_id, link.subject_tag)
     if any(owner["participant_id"] != participant_id for owner in owners):
         raise ParticipantConflict
     taken = await tx.fetchval(
@@ -248,6 +184,22 @@ _LINKED = """
     FROM unnest($1::int4[], $2::bytea[]) WITH ORDINALITY AS w (source_id, subject_tag, ordinal)
     JOIN service.link l ON l.source_id = w.source_id AND l.subject_tag = w.subject_tag AND l.withdrawn_at IS NULL
 """
+
+
+# A subject belongs to one participant for good, so that all its links name the same.
+_ONCE_LINKED = """
+    SELECT DISTINCT l.source_id, l.subject_tag, l.participant_id
+    FROM unnest($1::int4[], $2::bytea[]) AS w (source_id, subject_tag)
+    JOIN service.link l ON l.source_id = w.source_id AND l.subject_tag = w.subject_tag
+"""
+
+
+async def read_ended_links(
+    tx: Connection, source_ids: Sequence[int], subject_tags: Sequence[bytes]
+) -> dict[tuple[int, bytes], UUID]:
+    """Whom these subjects, which have no live link, stood for; those that never had one are absent."""
+    rows = await tx.fetch(_ONCE_LINKED, source_ids, subject_tags)
+    return {(row["source_id"], row["subject_tag"]): row["participant_id"] for row in rows}
 
 
 async def read_links(

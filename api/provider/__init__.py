@@ -5,20 +5,25 @@ key: so a fault that may pass is tried again for a bounded time, and any other e
 what to do.
 """
 
-from api.provider.outcomes import DUPLICATE, MALFORMED_ROW, ImportReport, ImportStopped
-from api.provider.rides import Consent, Enrol, Progress, enrol_riders, post_rides, register_source
-from api.provider.sending import Patience
+from api.provider.enrolling import Consent, Enrol, enrol_riders, register_source
+from api.provider.posting import Progress, post_rows
+from api.provider.recording import Recorder
+from api.provider.report import DUPLICATE, ImportReport, ImportStopped
+from api.provider.sending import Bearer, Patience
+from service.feeds import MALFORMED_ROW
 
 __all__ = [
     "DUPLICATE",
     "MALFORMED_ROW",
+    "Bearer",
     "Consent",
     "Enrol",
     "ImportReport",
     "ImportStopped",
     "Patience",
     "Progress",
+    "Recorder",
     "enrol_riders",
-    "post_rides",
+    "post_rows",
     "register_source",
 ]

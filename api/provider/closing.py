@@ -18,7 +18,8 @@ import jwt
 import orjson
 
 from api.problems import PROBLEM_TYPES
-from api.provider.outcomes import DUPLICATE, Fate, ImportStopped
+from api.provider.report import DUPLICATE, Fate, ImportStopped
+from api.provider.writing import GrowingCsv
 from service.clock import shanghai_day
 from service.jws import read_public_key
 from service.manifests import Claimed, Counts, Statement, statement_payload
@@ -75,29 +76,18 @@ def _tallies(path: Path, day: date) -> Mapping[str, _Tally]:
     return tallies
 
 
-class OutcomesFile:
+class OutcomesFile(GrowingCsv):
     """The outcomes of an import as a CSV to close its days from, or nothing when no path is given."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._file = None if path is None else path.open("w", encoding="utf-8-sig", newline="")
-        self._writer = None if self._file is None else csv.writer(self._file)
-
-    def __enter__(self) -> "OutcomesFile":
-        if self._writer is not None:
-            self._writer.writerow([*COLUMNS, "at"])
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    heading = (*COLUMNS, "at")
 
     def write(self, event_id: str, scenario: str, fate: Fate, now: datetime) -> None:
         """One answer; a credit is of the moment its id tells, anything else of `now`."""
-        if self._writer is None:
+        if self.path is None:
             return
-        at = now if fate.transfer_id is None else datetime.fromtimestamp((fate.transfer_id.int >> 80) / 1000, UTC)
+        at = now if fate.made_ms is None else datetime.fromtimestamp(fate.made_ms / 1000, UTC)
         amounts = ["", ""] if fate.reason else [fate.reduction_mg, fate.points]
-        self._writer.writerow([event_id, scenario, _outcome(fate), *amounts, at.isoformat()])
+        self.row([event_id, scenario, _outcome(fate), *amounts, at.isoformat()])
 
 
 def _outcome(fate: Fate) -> str:

@@ -5,7 +5,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 import orjson
 
-from api.provider.outcomes import ImportStopped
+from api.provider.report import ImportStopped
 from service.feeds import Bilingual
 
 # Connection refused, cut off, half an answer, no answer in time
@@ -40,6 +40,42 @@ class Sent(NamedTuple):
     attempts: int
 
 
+@dataclass(slots=True)
+class Bearer:
+    """An access token that may end while it is in use.
+
+    text    the token
+    renew   gives the token of now, such as what a file holds; None when there is no other to be had
+    waits   told once each time when the platform refuses the token and there is no other yet
+    """
+
+    text: str
+    renew: Callable[[], str] | None = None
+    waits: Callable[[], None] | None = None
+    _accepted: bool = field(default=False, init=False)
+    _waiting: bool = field(default=False, init=False)
+
+    def answered(self, status: int) -> None:
+        """Learn from an answer whether the token was taken."""
+        if status != 401:
+            self._accepted, self._waiting = True, False
+
+    def another_than(self, refused: str) -> bool:
+        """Whether there is another token than this, which was refused."""
+        if self.text == refused and self.renew is not None:
+            self.text = self.renew() or self.text
+        return self.text != refused
+
+    def worth_waiting(self) -> bool:
+        """Whether another may come: this one was taken before, so it has ended."""
+        if self.renew is None or not self._accepted:
+            return False
+        if not self._waiting and self.waits is not None:
+            self.waits()
+        self._waiting = True
+        return True
+
+
 def headers_of(token: str, content_type: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", "Content-Type": content_type}
 
@@ -52,11 +88,18 @@ async def send(
     headers: dict[str, str],
     patience: Patience,
     usable: Callable[[httpx.Response], bool] = lambda _: True,
+    bearer: Bearer | None = None,
 ) -> Sent:
-    """The first answer that is no passing fault, after as many attempts as patience allows. Raises ImportStopped."""
+    """The first answer that is no passing fault, after as many attempts as patience allows. Raises ImportStopped.
+
+    bearer   whose token is sent instead of the one in `headers`; one that has ended is replaced, or waited for
+    """
     deadline = time.monotonic() + patience.total_s
     for attempt in count():
         asked_s = None
+        if bearer is not None:
+            token = bearer.text
+            headers = headers | {"Authorization": f"Bearer {token}"}
         try:
             async with asyncio.timeout(patience.timeout_s):  # httpx bounds each read, not the whole
                 response = await client.request(method, url, content=body, headers=headers, timeout=patience.timeout_s)
@@ -69,6 +112,14 @@ async def send(
                 zh=f"应为形如 http://127.0.0.1:8000 的地址；无法访问 {client.base_url}（{error}）。请更正地址。",
             ) from error
         else:
+            if bearer is not None:
+                bearer.answered(response.status_code)
+                if response.status_code == 401 and time.monotonic() < deadline:
+                    if bearer.another_than(token):
+                        continue
+                    if bearer.worth_waiting():
+                        await asyncio.sleep(min(patience.longest_s, 1.0, max(0.0, deadline - time.monotonic())))
+                        continue
             if response.status_code not in _PASSING_STATUS and usable(response):
                 return Sent(response, attempt + 1)
             fault = f"{response.status_code} {_said(response)}".strip()
@@ -104,7 +155,10 @@ def stop_unless_done(response: httpx.Response) -> None:
         return
     match response.status_code:
         case 401:
-            do = Bilingual(en="Get a new token and start again.", zh="请换用新的访问令牌后重新开始。")
+            do = Bilingual(
+                en="Get a new token (in the file of --token-file, where one is used) and start again.",
+                zh="请换用新的访问令牌（使用 --token-file 时更新该文件）后重新开始。",
+            )
         case 403:
             do = Bilingual(
                 en="Use a token with the scope and the source this needs.", zh="请使用具有所需权限范围和数据方的令牌。"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from api.provider import ImportStopped
 from api.provider.closing import OutcomesFile, read_outcomes, read_private_key, sign
 from api.provider.outcomes import Fate
-from ledger.leaves import read_leaf
+from ledger.leaf_reading import read_leaf
 from service.clock import SHANGHAI, shanghai_day, uuid7
 from service.manifests import Claimed, Counts, Statement, closable_from
 from tests.conftest import Database
@@ -586,9 +586,9 @@ async def test_the_outcomes_of_an_import_close_its_days(tmp_path: Path) -> None:
     midnight = datetime(2026, 5, 2, tzinfo=SHANGHAI)
     path = tmp_path / "outcomes.csv"
     with OutcomesFile(path) as file:
-        before = uuid7(midnight - timedelta(milliseconds=1), bytes(10))  # its answer came on the next day
+        before = str(uuid7(midnight - timedelta(milliseconds=1), bytes(10)))  # its answer came on the next day
         file.write("a", "metro", Fate("", "", 1500, 1, before), midnight)
-        file.write("b", "metro", Fate("", "", 700, 0, uuid7(midnight, bytes(10))), midnight)
+        file.write("b", "metro", Fate("", "", 700, 0, str(uuid7(midnight, bytes(10)))), midnight)
         file.write("c", "metro", Fate("condition-not-met/min-duration"), noon)
         file.write("d", "metro", Fate("subject-not-linked"), noon)
         file.write("e", "bus", Fate("duplicate"), noon)

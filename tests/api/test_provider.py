@@ -1,23 +1,19 @@
 """The provider's client against a small platform of its own, over real sockets, that also plays every kind of bad day.
 
-The stand-in keeps the promises of the HTTP API that the client relies on: an id is credited once, a repeat gets the
-first answer. The client against the real platform is tested with the demonstration.
+The client against the real platform is tested with the demonstration and in test_importing.py.
 """
 
 import asyncio
 import csv
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any
 
 import httpx
 import orjson
@@ -25,170 +21,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.provider import Consent, ImportReport, ImportStopped, Patience, enrol_riders, post_rides, register_source
-from service.feeds import BadRow, Bilingual, FeedFileError, Row, load_feed
+from api.provider import (
+    Consent,
+    ImportReport,
+    ImportStopped,
+    Patience,
+    Recorder,
+    enrol_riders,
+    post_rows,
+    register_source,
+)
+from api.provider.encoding import encoder
+from service.feeds import BadRow, FeedFileError, Row, to_event
+from tests.api.stand_in import AT, FEED, SHORT, Platform, bad, post, ride, with_platform
 
-FEED = load_feed("valleybike")
-AT = datetime(2018, 7, 4, 14, tzinfo=UTC)
-SHORT = Patience(first_s=0.001, longest_s=0.01, total_s=5.0, timeout_s=2.0)
 CONSENT = Consent(given_at=AT)
-
-T = TypeVar("T")
-
-
-def ride(number: int, *, event_id: str | None = None, km: str = "2", rider: str | None = None) -> Row:
-    """Ride `number`; the stand-in credits 100 mg for each km and refuses what is over 50 km."""
-    rider = rider or f"rider-{number % 7}"
-    inputs = {"distance_km": Decimal(km)}
-    return Row(
-        number, number + 1, event_id or f"event-{number}", rider, AT, AT + timedelta(minutes=9), None, {}, inputs
-    )
-
-
-def bad(number: int) -> BadRow:
-    return BadRow(number, number + 1, None, Bilingual(en="Expected better.", zh="应更好。"))
-
-
-@dataclass
-class Platform:
-    """What the stand-in knows. `faults` are played one per request to /v1/activities, then all goes well."""
-
-    faults: deque[str] = field(default_factory=deque)
-    linked: set[str] | None = None  # None: everybody is
-    first: dict[str, dict[str, Any]] = field(default_factory=dict)
-    requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
-    at_once: Counter[str] = field(default_factory=Counter)
-    most_at_once: Counter[str] = field(default_factory=Counter)
-    pause_s: float = 0.0
-
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        match method, path:
-            case "PUT", "/v1/sources":
-                return 200, {}
-            case "POST", "/v1/participants":
-                (link,) = body["links"]
-                if link["subject"] == "nobody":
-                    return 422, {"type": "urn:tanpuhui:problem:malformed-request", "title": "No", "status": 422}
-                known = self.linked is not None and link["subject"] in self.linked
-                if self.linked is not None:
-                    self.linked.add(link["subject"])
-                return 200 if known else 201, {}
-            case "POST", "/v1/activities":
-                return 200, {"outcomes": [self.post(event) for event in body], "counts": {}}
-        return 404, {"title": "Not found"}
-
-    def post(self, event: dict[str, Any], at: float | None = None) -> dict[str, Any]:
-        event_id = event["id"]
-        if self.linked is not None and event["subject"] not in self.linked:
-            return refused(event_id, "subject-not-linked")
-        if event_id in self.first:
-            return {"id": event_id, "outcome": "duplicate", "first": self.first[event_id]}
-        km = Decimal(event["data"]["inputs"]["distance_km"])
-        made_ms = int((at or time.time()) * 1000)
-        self.first[event_id] = (
-            refused(event_id, "condition-not-met", condition="max-distance", value=str(km), limit="50")
-            if km > 50
-            else {
-                "id": event_id,
-                "outcome": "credited",
-                "transfer_id": str(UUID(int=made_ms << 80 | 7 << 76 | 2 << 62 | len(self.first))),
-                "reduction_mg": int(km * 100),
-                "points": 1,
-            }
-        )
-        return self.first[event_id]
-
-
-def refused(event_id: str, slug: str, **members: str) -> dict[str, Any]:
-    problem = {"type": f"urn:tanpuhui:problem:{slug}", "title": slug, "status": 422, "detail": f"no: {slug}"}
-    return {"id": event_id, "outcome": "refused", "problem": problem | members}
-
-
-@asynccontextmanager
-async def serving(platform: Platform) -> Any:
-    """A client of the stand-in, which speaks just enough HTTP/1.1 to break it at will."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await _one_request(platform, reader, writer):
-                pass
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        try:
-            yield client
-        finally:
-            server.close()
-
-
-async def _one_request(platform: Platform, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    method, path, _ = head[0].split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-    body = orjson.loads(await reader.readexactly(int(headers["content-length"])))
-    platform.requests.append((method, path, headers, body))
-    platform.at_once[path] += 1
-    platform.most_at_once[path] = max(platform.most_at_once[path], platform.at_once[path])
-    try:
-        await asyncio.sleep(platform.pause_s)
-        fault = platform.faults.popleft() if platform.faults and path == "/v1/activities" else ""
-        return await _play(fault, lambda: platform.answer(method, path, body), writer)
-    finally:
-        platform.at_once[path] -= 1
-
-
-async def _play(fault: str, answer: Callable[[], tuple[int, Any]], writer: asyncio.StreamWriter) -> bool:
-    """Answer, or fail on the way, an after-… once all is posted; returns whether the connection stays."""
-    extra = ""
-    match fault.split(" ", 1):
-        case ["drop"]:
-            return False
-        case ["after-drop"]:
-            answer()
-            return False
-        case ["after-half"]:
-            _, document = answer()
-            content = orjson.dumps(document)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content[: len(content) // 2])
-            await writer.drain()
-            return False
-        case ["after-slow"]:
-            answer()
-            await asyncio.sleep(0.3)
-            return False
-        case ["after-other"]:  # a proxy that answers something else with 200
-            answer()
-            status, document = 200, {"outcomes": []}
-        case ["after-502"]:
-            answer()
-            status, document = 502, "Bad Gateway"
-        case [code, *rest] if code.isdigit():
-            status, document = int(code), {"title": "Played", "detail": f"as told: {code}"}
-            extra = "".join(f"{line}\r\n" for line in rest)
-        case _:
-            status, document = answer()
-    content = orjson.dumps(document)
-    writer.write(f"HTTP/1.1 {status} Played\r\n{extra}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-    await writer.drain()
-    return True
-
-
-def with_platform(platform: Platform, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with serving(platform) as client:
-            return await use(client)
-
-    return asyncio.run(run())
-
-
-def post(platform: Platform, rows: Iterable[Row | BadRow], **options: Any) -> ImportReport:
-    chosen: dict[str, Any] = {"patience": SHORT, "batch_size": 4} | options
-    return with_platform(platform, lambda client: post_rides(client, "token", FEED, rows, **chosen))
 
 
 def test_every_row_is_counted_once_under_its_reason(tmp_path: Path) -> None:
@@ -206,7 +53,8 @@ def test_every_row_is_counted_once_under_its_reason(tmp_path: Path) -> None:
     ]
     path = tmp_path / "refused.csv"
     seen = []
-    report = post(platform, rows, refused_to=path, language="zh", on_progress=lambda now: seen.append(now.posted))
+    recorder = Recorder(path, language="zh")
+    report = post(platform, rows, recorder=recorder, language="zh", on_progress=lambda now: seen.append(now.posted))
     answer = report.as_json()
     assert answer.pop("seconds") >= 0
     assert answer == {
@@ -216,7 +64,10 @@ def test_every_row_is_counted_once_under_its_reason(tmp_path: Path) -> None:
         "reduction_mg": 400,
         "points": 2,
     }
-    assert report.duplicates == 2
+    assert (report.duplicates, dict(report.rows)) == (2, {"credited": 2, "refused": 6, "passed_over": 0})
+    amounts = {"credited": 2, "refused": 3, "reduction_mg": 400, "points": 2}
+    nothing = {"credited": 0, "refused": 3, "reduction_mg": 0, "points": 0}
+    assert report.in_full()["days"] == {"2018-07-04": amounts, "unknown": nothing}
     assert seen[-1] == 8
     with path.open(encoding="utf-8-sig", newline="") as file:
         written = {int(line["row"]): line for line in csv.DictReader(file)}
@@ -228,7 +79,9 @@ def test_every_row_is_counted_once_under_its_reason(tmp_path: Path) -> None:
         7: "malformed-row",
         8: "malformed-row",
     }
-    assert written[3]["detail"] == "应更好。"
+    assert (written[3]["detail"], written[3]["mend"]) == ("应更好。", "请更正。")
+    assert all(line["mend"] for line in written.values())
+    assert list(written) == [2, 3, 4, 6, 7, 8]
     assert (written[4]["line"], written[4]["event_id"]) == ("5", "event-4")
     assert written[4]["detail"] == "no: condition-not-met"
 
@@ -366,7 +219,7 @@ def test_retry_after_may_be_a_date() -> None:
 def test_nobody_there_is_said_within_the_bounds_of_patience() -> None:
     async def use() -> None:
         async with httpx.AsyncClient(base_url="http://127.0.0.1:9", trust_env=False) as client:
-            await post_rides(client, "token", FEED, [ride(1)], patience=Patience(0.01, 0.05, 0.3, 1.0))
+            await post_rows(client, "token", FEED, [ride(1)], Recorder(), patience=Patience(0.01, 0.05, 0.3, 1.0))
 
     began = time.monotonic()
     with pytest.raises(ImportStopped, match=r"(?s)ConnectError.*See that the platform runs.*请确认平台正在运行"):
@@ -401,15 +254,18 @@ def test_every_rider_is_enrolled_once_and_before_the_first_ride() -> None:
     platform = Platform(linked=set(), pause_s=0.002)
 
     async def use(client: httpx.AsyncClient) -> ImportReport:
-        enrol = partial(enrol_riders, client, "operator", FEED, consent=CONSENT, concurrency=2, patience=SHORT)
+        enrol = partial(enrol_riders, client, "operator", FEED, consent=CONSENT, patience=SHORT)
         rows = [ride(n, rider=f"rider-{n % 13}") for n in range(60)]
-        return await post_rides(client, "token", FEED, rows, enrol=enrol, batch_size=4, concurrency=4, patience=SHORT)
+        options: dict[str, Any] = {"enrol": enrol, "batch_size": 4, "concurrency": 4, "patience": SHORT}
+        return await post_rows(client, "token", FEED, rows, Recorder(), **options)
 
     report = with_platform(platform, use)
     assert (report.credited, dict(report.refused)) == (60, {})
-    enrolled = [body for _, path, _, body in platform.requests if path == "/v1/participants"]
+    calls = [body["participants"] for _, path, _, body in platform.requests if path == "/v1/participants/batch"]
+    enrolled = [person for people in calls for person in people]
     assert len(enrolled) == 13
-    assert platform.most_at_once["/v1/participants"] <= 2
+    assert len(calls) <= 4
+    assert platform.most_at_once["/v1/participants/batch"] == 1
     assert enrolled[0] == {
         "kind": "citizen",
         "links": [
@@ -466,3 +322,31 @@ def test_a_batch_stays_under_two_mebibytes() -> None:
     assert post(platform, rows, batch_size=1000).credited == 1000
     assert len(platform.requests) == 2
     assert all(int(headers["content-length"]) <= 2 << 20 for _, _, headers, _ in platform.requests)
+
+
+@given(
+    event_id=st.text(min_size=1, max_size=20),
+    subject=st.text(min_size=1, max_size=20),
+    vehicle=st.none() | st.text(min_size=1, max_size=9),
+    references=st.dictionaries(st.sampled_from(["operator", "order"]), st.text(min_size=1, max_size=9)),
+    started_at=st.datetimes(timezones=st.just(UTC)),
+    km=st.decimals(allow_nan=False, allow_infinity=False),
+    names=st.sets(st.sampled_from(["distance_km"])),
+    reads=st.booleans(),
+)
+def test_rows_are_encoded_as_their_events(
+    event_id: str,
+    subject: str,
+    vehicle: str | None,
+    references: dict[str, str],
+    started_at: datetime,
+    km: Decimal,
+    names: set[str],
+    reads: bool,
+) -> None:
+    series = {"use_kwh": {"kind": "interval", "spans": [["a", "b", "1"]]}} if reads else {}
+    inputs = dict.fromkeys(names, km)
+    row = Row(1, 2, event_id, subject, started_at, started_at, vehicle, references, inputs, series, series)
+    encode = encoder(FEED)
+    for one in (row, row._replace(event_id="second")):
+        assert orjson.loads(encode(one)) == orjson.loads(orjson.dumps(to_event(FEED, one)))

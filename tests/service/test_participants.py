@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from service.database import Pool
+from service.enrolment import Enrolled, enrol
 from service.participants import (
-    Enrolled,
     EnrolledMeanwhile,
     LinkNotFound,
     NewLink,
@@ -18,7 +18,6 @@ from service.participants import (
     ParticipantNotFound,
     ProgrammeMismatch,
     add_link,
-    enrol,
     read_links,
     withdraw_consent,
 )

@@ -87,7 +87,7 @@ def last_object(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def imported(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     result = last_object(finished)
-    assert list(result) == ["posted", "credited", "refused", "reduction_mg", "points", "seconds"]
+    assert list(result)[:6] == ["posted", "credited", "refused", "reduction_mg", "points", "seconds"]
     assert result["posted"] == result["credited"] + sum(result["refused"].values())
     return result
 
@@ -106,6 +106,7 @@ def test_the_demonstration_credits_once_and_serves_where_a_port_is_free() -> Non
     with room() as directory, default_port_taken() as taken:
         data_dir, rides = directory / "my data", some_rides(directory / "some rides.csv")
         first = imported(run_command(data_dir, "demo", "--exit", "--json", "--file", str(rides)))
+        assert len(first) == 6
         assert first["posted"] == RIDES
         assert first["credited"] > RIDES / 4
         assert first["points"] > 0
@@ -184,8 +185,8 @@ def test_a_file_is_imported_where_no_platform_runs() -> None:
         rides = mobike_rides(directory / "mobike.csv")
         result = imported(run_command(directory / "data", "import", str(rides), "--feed", "mobike-shanghai", "--json"))
     assert (result["posted"], result["credited"], result["refused"]) == (3, 2, {"malformed-row": 1})
-    # The haversine of 0.020 degrees of longitude at 31.2 N and of 0.015 of latitude: 1.902 km and 1.668 km, at 35.01 g
-    assert result["reduction_mg"] == 1902 * 3501 // 100 + 1668 * 3501 // 100
+    # The haversine of 0.020 degrees of longitude at 31.2 N and of 0.015 of latitude: 1.902 km and 1.668 km, at 33.88 g
+    assert result["reduction_mg"] == 1902 * 3388 // 100 + 1668 * 3388 // 100
 
 
 def test_a_file_or_a_feed_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_file_or_a_feed_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ([str(page), "--feed", "valleybike"], "web page"),
         ([str(cut), "--feed", "valleybike"], "breaks off"),
         ([str(rides), "--feed", "mobike-shanghai"], "orderid"),
-        ([str(rides), "--feed", "valley"], "mobike-shanghai, valleybike"),
+        ([str(rides), "--feed", "valley"], "valleybike"),
         ([str(rides), "--feed", str(feed)], "feed.yaml"),
     ):
         refused_with(run_here(tmp_path / "data", "import", *arguments), named)
@@ -209,8 +210,8 @@ def test_a_file_or_a_feed_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
     source, address = "urn:tanpuhui:source:valleybike", f"{served.url}/v1/participants/{PERSON}/balance"
     for arguments, scope, status in (
-        (["provider", "--source", source], "activities:write manifests:read settlements:read", 403),
-        (["provider", "--feed", "valleybike"], "activities:write manifests:read settlements:read", 403),
+        (["provider", "--source", source], "activities:write events:read manifests:read settlements:read", 403),
+        (["provider", "--feed", "valleybike"], "activities:write events:read manifests:read settlements:read", 403),
         (["participant", PERSON], "balance:read waivers:write", 404),
         (["operator"], " ".join(sorted(ROLE_SCOPES["operator"])), 404),
         (["auditor"], "audit:read balance:read manifests:read settlements:read", 404),
