@@ -1,0 +1,9 @@
+# What would become of it? Answered as it would be now; nothing is stored, so the id stays free.
+curl -sS -w ' %{http_code}\n' -H "Authorization: Bearer $PROVIDER_TOKEN" -H "Accept-Language: $READ_IN" \
+  -H 'Content-Type: application/cloudevents+json' -d @- "$PLATFORM/v1/activities?dry_run=true" <<EVENT
+{"specversion": "1.0", "type": "org.tanpuhui.activity.v1", "source": "$SOURCE",
+ "id": "order-1006", "subject": "rider-7",
+ "data": {"scenario": "shared-ebike",
+          "started_at": "2026-05-03T08:00:00+08:00", "ended_at": "2026-05-03T08:12:00+08:00",
+          "inputs": {"distance_km": "2.35"}}}
+EVENT
