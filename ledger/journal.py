@@ -6,12 +6,13 @@ debt makes it larger.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
 from ledger.errors import LedgerInvariantBroken
+from ledger.records import record
 
 ASSETS = ("co2e_mg", "points")
 PARTICIPANT_ACCOUNTS = ("available", "pending", "held", "debt")
@@ -39,7 +40,7 @@ def no_balances() -> dict[tuple[str, str], int]:
     return {(asset, account): 0 for asset in ASSETS for account in PARTICIPANT_ACCOUNTS}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One movement. Milligrams carry their class and vintage; points in or out of `available` carry the bucket they
     belong to."""
@@ -53,7 +54,7 @@ class Line:
     expires_on: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """What a participant has in the ledger, as locked for posting.
 
@@ -74,7 +75,7 @@ class Account:
         return self.balances[asset, account]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transfer:
     """A decided transfer: balanced lines under one id, numbered within its participant.
 

@@ -29,12 +29,16 @@ _GROW = "UPDATE ledger.log_head SET size = $2 WHERE size = $1"
 _LOCK_FOLD = "SELECT folded_to FROM ledger.fold_head FOR UPDATE"
 _SIZE = "SELECT size FROM ledger.log_head"  # a statement of its own: one that waited for the lock sees an older size
 
+# OFFSET 0 keeps each look-up one by key. Of tables that grow this fast the planner knows an old size, and it would
+# rather read every transfer there is.
 _FOLD = """
     INSERT INTO ledger.system_total AS s (programme, asset, account, amount)
     SELECT t.programme, m.asset, side.account, sum(side.change)
-    FROM ledger.leaf l
-    JOIN ledger.transfer t USING (participant_id, transfer_id)
-    JOIN ledger.movement m USING (participant_id, transfer_id),
+    FROM ledger.leaf l,
+    LATERAL (SELECT programme FROM ledger.transfer
+        WHERE participant_id = l.participant_id AND transfer_id = l.transfer_id OFFSET 0) AS t,
+    LATERAL (SELECT asset, from_account, to_account, amount FROM ledger.movement
+        WHERE participant_id = l.participant_id AND transfer_id = l.transfer_id OFFSET 0) AS m,
     LATERAL (VALUES (m.to_account, m.amount), (m.from_account, -m.amount)) AS side (account, change)
     WHERE l.log_index >= $1 AND l.log_index < $2 AND side.account NOT IN ('available', 'pending', 'held', 'debt')
     GROUP BY t.programme, m.asset, side.account

@@ -4,8 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from asyncpg.pgproto import pgproto
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -18,11 +21,14 @@ def system_clock(offset: timedelta = timedelta(0)) -> Clock:
 
 
 def uuid7(moment: datetime, random: bytes) -> UUID:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 74 of the 80 random bits; later ones sort later."""
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 74 of the 80 random bits; later ones sort later.
+
+    Of the class that the driver reads ids as: a UUID like any other, whose text and hash cost a tenth.
+    """
     milliseconds = int(moment.timestamp() * 1000)
     bits = int.from_bytes(random[:10], "big")
     value = (milliseconds & (1 << 48) - 1) << 80 | bits
-    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+    return pgproto.UUID((value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62).to_bytes(16, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Fresh:
         return uuid7(self.clock(), self.random(10))
 
 
+@lru_cache(maxsize=256)  # a whole batch is judged and posted at one moment
 def shanghai_day(moment: datetime) -> date:
     """The day of this moment in Asia/Shanghai: the platform's only kind of day."""
     return moment.astimezone(SHANGHAI).date()

@@ -7,20 +7,21 @@ command's ids are made before it is first tried. A client that goes away cancels
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.activities.counting import ClaimsMoved
+from service.activities.counting import ClaimsMoved, HoldersToLock
 from service.activities.intake import Refusal
 from service.activities.rules import RuleBook
 from service.campaigns import BudgetMoved
 from service.clock import Fresh
-from service.database import LOST, Pool
+from service.database import LOST, Connection, Pool
 from service.posting import Command, Outcome, post_batch
 
 _log = structlog.get_logger(__name__)
@@ -98,9 +99,12 @@ class Poster:
         lanes: int,
         queue_items: int,
         batch_items: int = BATCH_ITEMS,
+        may_post: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_post` raises while nothing may be posted; nothing is taken then."""
         self._pool, self._rules, self._fresh, self._clock_offset = pool, rules, fresh, clock_offset
         self._queue_items, self._batch_items = queue_items, batch_items
+        self._may_post = may_post
         self._waiting_items = 0
         self._rehearsing = asyncio.Semaphore(REHEARSALS)
         self._stopping = False
@@ -113,8 +117,10 @@ class Poster:
     async def post(self, commands: Sequence[Command]) -> list[Outcome]:
         """The outcomes of these commands in their order, once they are committed.
 
-        Raises QueueFull when too many wait or the process is stopping, DatabaseAway when the database stays away.
+        Raises QueueFull when too many wait or the process is stopping, DatabaseAway when the database stays away, and
+        what `may_post` raises.
         """
+        self._may_post()
         if self._stopping or (self._waiting_items and self._waiting_items + len(commands) > self._queue_items):
             raise QueueFull
         lanes = self._split(commands)
@@ -135,32 +141,53 @@ class Poster:
 
         Raises what `post` raises.
         """
+        self._may_post()
         if self._stopping:
             raise QueueFull
         outcomes: dict[int, Outcome] = {}
+        holders: set[UUID] = set()
         async with self._rehearsing:
             for contended in range(CONTENTION_RETRIES + 1):
                 try:
-                    await self._rehearse_once(commands, outcomes)
+                    await self._rehearse_once(commands, outcomes, holders)
                 except _Rehearsed:
                     break
                 except (*_CONTENTION, *LOST) as error:
                     if isinstance(error, LOST) or contended == CONTENTION_RETRIES:
                         raise DatabaseAway from error
+                    if isinstance(error, HoldersToLock):
+                        holders |= error.participant_ids
                     await asyncio.sleep(random.uniform(0, 0.02 * 2**contended))
         return [outcomes[place] for place in range(len(commands))]
 
-    async def _rehearse_once(self, commands: Sequence[Command], outcomes: dict[int, Outcome]) -> None:
+    async def _rehearse_once(
+        self, commands: Sequence[Command], outcomes: dict[int, Outcome], holders: Collection[UUID]
+    ) -> None:
         """Always raises: _Rehearsed when all was decided."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
             for number, places in enumerate(_rounds(commands)):
                 if number == 1:  # a second round's locks come after the first's, out of order: no long waits
                     await connection.execute(f"SET LOCAL lock_timeout = {REHEARSAL_WAITS_MS}")
-                posted = await post_batch(
-                    connection, [commands[place] for place in places], self._rules, self._fresh, self._clock_offset
-                )
+                posted = await self._rehearse_halving(connection, [commands[place] for place in places], holders)
                 outcomes.update(zip(places, posted, strict=True))
             raise _Rehearsed
+
+    async def _rehearse_halving(
+        self, connection: Connection, commands: Sequence[Command], holders: Collection[UUID]
+    ) -> list[Outcome]:
+        """As _post_halving does, within the one transaction: each attempt in a savepoint of its own."""
+        try:
+            async with connection.transaction():
+                return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset, holders)
+        except (*_CONTENTION, *LOST):
+            raise
+        except Exception as fault:
+            if len(commands) == 1:
+                return _unpostable(commands[0], fault)
+        await connection.execute(f"SET LOCAL lock_timeout = {REHEARSAL_WAITS_MS}")  # as before a second round
+        middle = len(commands) // 2
+        halves = (commands[:middle], commands[middle:])
+        return [one for half in halves for one in await self._rehearse_halving(connection, half, holders)]
 
     async def stop(self) -> None:
         """Take nothing new, post what waits, and end."""
@@ -263,20 +290,21 @@ class Poster:
             if len(commands) > 1:
                 middle = len(commands) // 2
                 return await self._post_halving(commands[:middle]) + await self._post_halving(commands[middle:])
-            POISON.inc()
-            _log.error("command could not be posted", key=commands[0].key.hex(), exc_info=fault)
-            return [Refusal("posting-failed", {})]
+            return _unpostable(commands[0], fault)
 
     async def _post_retrying(self, commands: Sequence[Command]) -> list[Outcome]:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + RETRY_FOR_S
         contended = 0
+        holders: set[UUID] = set()
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                    return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset)
+                    return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset, holders)
             except _CONTENTION as error:
                 contended += 1
+                if isinstance(error, HoldersToLock):
+                    holders |= error.participant_ids
                 _log.info("batch is tried again", because=type(error).__name__, items=len(commands))
                 if contended > CONTENTION_RETRIES:
                     raise DatabaseAway from error
@@ -287,6 +315,12 @@ class Poster:
                 _log.warning("database lost", because=type(error).__name__, items=len(commands))
                 await self._pool.expire_connections()
                 await asyncio.sleep(random.uniform(0.05, 0.3))
+
+
+def _unpostable(command: Command, fault: Exception) -> list[Outcome]:
+    POISON.inc()
+    _log.error("command could not be posted", key=command.key.hex(), exc_info=fault)
+    return [Refusal("posting-failed", {})]
 
 
 def _joined(commands: Sequence[Command]) -> list[bytes]:
@@ -300,12 +334,13 @@ def _joined(commands: Sequence[Command]) -> list[bytes]:
             home = other
         return home
 
-    for command in commands:
+    homes = [command.home for command in commands]
+    for command, home in zip(commands, homes, strict=True):
         for tag in command.order_tags:
-            held, mine = root(first.setdefault(tag, command.home)), root(command.home)
+            held, mine = root(first.setdefault(tag, home)), root(home)
             if held != mine:
                 joined[mine] = held
-    return [root(command.home) for command in commands]
+    return [root(home) for home in homes]
 
 
 def _rounds(commands: Sequence[Command]) -> Iterator[list[int]]:

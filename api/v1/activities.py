@@ -62,12 +62,17 @@ BREATH = 64  # items judged before other requests get a turn of the event loop
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _FIGURE = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,4})?", re.ASCII)
+_A_MOMENT = "RFC 3339, with an offset: 2026-05-01T08:00:00+08:00"
+_A_FIGURE = '2.35 / "2.35"'  # read alike in both languages
 
 
 def _moment(value: object) -> object:
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise ValueError("RFC 3339 with an offset")
-    return datetime.fromisoformat(value.upper())
+        raise PydanticCustomError("bad-format", "no moment", {"expected": _A_MOMENT})
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:  # such as a 30th of February
+        raise PydanticCustomError("bad-format", "no moment", {"expected": _A_MOMENT}) from None
 
 
 def _figure(value: object) -> object:
@@ -75,7 +80,7 @@ def _figure(value: object) -> object:
         return Decimal(value)
     if isinstance(value, str) and _FIGURE.fullmatch(value):
         return Decimal(value)
-    raise ValueError("a number, or a number in a string")
+    raise PydanticCustomError("bad-format", "no figure", {"expected": _A_FIGURE})
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment, json_schema_input_type=str)]
@@ -90,7 +95,7 @@ def _nameable(name: str, text: str) -> str:
     try:
         canonical_reference(name, text)
     except ReferenceInvalid as invalid:
-        raise PydanticCustomError("bad-format", "no reference", {"pattern": invalid.expected}) from None
+        raise PydanticCustomError("bad-format", "no reference", {"expected": invalid.expected}) from None
     return text
 
 
@@ -182,7 +187,8 @@ class CreditedItem(BaseModel):
 
 
 class RefusedItem(BaseModel):
-    """Not credited, and why, as a problem document (RFC 9457)."""
+    """Not credited, and why, as a problem document (RFC 9457); a final one names the `activity_id` it is stored
+    under."""
 
     id: str | None
     outcome: Literal["refused"]
@@ -214,7 +220,8 @@ _PROBLEMS = openapi_problems(
     "overlaps-claim", "overlaps-activity", "baseline-differs", "cap-reached", "participant-kind-not-eligible",
     "participant-covered", "site-covered", "claimed-elsewhere", "ends-before-start", "unknown-input",
     "missing-input", "improper-number", "input-out-of-range", "missing-factor", "condition-not-met",
-    "not-computable", "no-reduction", "overloaded", "temporarily-unavailable", "posting-failed", "internal-error",
+    "not-computable", "no-reduction", "posting-suspended", "overloaded", "temporarily-unavailable", "posting-failed",
+    "internal-error",
 )  # fmt: skip
 
 
@@ -398,7 +405,10 @@ def _document(outcome: Outcome | Problem, language: Language, platform: Platform
     if isinstance(outcome, Problem):
         return outcome.render(language, base)
     if isinstance(outcome, Refusal):
-        return render(outcome.slug, clean(outcome.params), language, base)
+        document = render(outcome.slug, clean(outcome.params), language, base)
+        if outcome.activity_id:
+            document["activity_id"] = str(outcome.activity_id)
+        return document
     raise TypeError(f"a report has no outcome {outcome!r}")
 
 

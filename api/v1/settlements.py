@@ -86,8 +86,8 @@ class SettledTotal(BaseModel):
 
 
 class SettlementAnswer(BaseModel):
-    """Every provisional credit that these facts decided, oldest first; none where all had been decided before.
-    `settlement_id` is null in a dry run."""
+    """Every provisional credit that these facts decided, now or when they were sent before, oldest first; none where
+    others had decided all. `settlement_id` is that of the first time, and null in a dry run."""
 
     dry_run: bool
     settlement_id: str | None
@@ -129,6 +129,7 @@ class DueAnswer(BaseModel):
         "input-out-of-range",
         "not-computable",
         "subject-not-linked",
+        "posting-suspended",
         "overloaded",
         "posting-failed",
     ),
@@ -139,7 +140,8 @@ async def settle_credits(request: Request) -> Response:
     conditions mature, the others are withdrawn.
 
     Facts that the methodology does not know, or lacks, are refused as a whole. A credit is settled once; the same call
-    again finds nothing left to decide.
+    again is answered as the first time, and settles what has become provisional since. After the withdrawal of a
+    consent, what was credited under it is settled all the same.
     """
     platform, language = platform_of(request), language_of(request)
     caller = await admit(request, "activities:write")
@@ -160,7 +162,7 @@ async def settle_credits(request: Request) -> Response:
     assert isinstance(outcome, Settled)
     answer = {
         "dry_run": wanted.dry_run,
-        "settlement_id": None if wanted.dry_run else str(command.settled_by),
+        "settlement_id": None if wanted.dry_run else str(outcome.settled_by),
         "credits": [_item(credit, language, platform) for credit in outcome.credits],
         "totals": {name: _total(outcome.credits, name) for name in ("matured", "withdrawn")},
     }

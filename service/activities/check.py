@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from ledger.check import Finding
-from service.activities.claims import WHOLE_DAYS
-from service.activities.counting import cap_name
-from service.activities.intake import awaited
+from service.quantification.earning import awaited, cap_name
 from service.quantification.methodology import MethodologyInvalid, parse_methodology
 from service.quantification.model import GRADES, Methodology
+from service.quantification.periods import WHOLE_DAYS
 from service.quantification.points import PointsRuleInvalid, parse_points_rule
 
 MOST_FINDINGS = 1_000  # of one check: whoever emptied a table learns nothing more from the next million
@@ -31,15 +30,12 @@ _LEAF = """
 _CREDIT = """
     credit AS (
         SELECT t.participant_id, t.transfer_id AS activity_id, r.reversal_id IS NULL AS stands,
-            coalesce(b.reason IN ('corrected', 'superseded'), false) AS counted_anew, coalesce(p.waits, false) AS waits
+            coalesce(b.reason IN ('corrected', 'superseded'), false) AS counted_anew
         FROM ledger.transfer t LEFT JOIN ledger.reversed r USING (participant_id, transfer_id)
         LEFT JOIN ledger.transfer b ON (b.participant_id, b.transfer_id) = (r.participant_id, r.reversal_id)
-        LEFT JOIN (
-            SELECT participant_id, activity_id, true AS waits FROM service.provisional WHERE awaits = 'match'
-        ) AS p ON (p.participant_id, p.activity_id) = (t.participant_id, t.transfer_id)
         WHERE t.kind = 'credit'
     )
-"""  # waits: what another person's operator outranked waits for its match for ever, and holds nothing
+"""
 
 # What evidence still tells of the hours of an activity and of the things it names; where it was erased, nothing.
 _REPORTED = """
@@ -78,25 +74,42 @@ _ACTIVITIES = f"""
     WHERE field.stored IS DISTINCT FROM field.said
 """
 
-_EVENT_KEYS = """
-    SELECT 'event key' AS name, participant_id || ' ' || activity_id AS about, coalesce(k.keys, 0)::text AS stored,
-           CASE WHEN a.outcome IS NULL THEN 'no activity' ELSE '1' END AS expected
-    FROM (SELECT participant_id, activity_id, count(*) AS keys FROM service.event_key GROUP BY 1, 2) AS k
-    FULL JOIN service.activity a USING (participant_id, activity_id)
-    WHERE a.outcome IS NULL OR k.keys IS DISTINCT FROM 1
+# A correction's second key is made of that of the event it replaces (intake.correction_key), which it has as its
+# fingerprint. Corrections of before that key was taken have none.
+_KEYS = """
+    event_key AS (
+        SELECT *, key = sha256('tanpuhui/correction/1:'::bytea || fingerprint) AS corrects FROM service.event_key
+    )
+"""
+
+_EVENT_KEYS = f"""
+    WITH {_KEYS}, keys AS (
+        SELECT participant_id, activity_id, count(*) FILTER (WHERE NOT corrects) AS own,
+            count(*) FILTER (WHERE corrects) AS corrections
+        FROM event_key GROUP BY 1, 2
+    )
+    SELECT 'event key' AS name, participant_id || ' ' || activity_id AS about,
+           format('%s and %s of corrections', coalesce(k.own, 0), coalesce(k.corrections, 0)) AS stored,
+           CASE WHEN a.outcome IS NULL THEN 'no activity' ELSE '1, and at most 1 of a correction' END AS expected
+    FROM keys k FULL JOIN service.activity a USING (participant_id, activity_id)
+    WHERE a.outcome IS NULL OR k.own IS DISTINCT FROM 1 OR k.corrections > 1
+    UNION ALL
+    SELECT 'event key', c.participant_id || ' ' || c.activity_id, 'a correction of ' || encode(c.fingerprint, 'hex'),
+           'an event'
+    FROM event_key c LEFT JOIN service.event_key e ON e.key = c.fingerprint WHERE c.corrects AND e.key IS NULL
 """
 
 # A leaf names its event's key, which stays for ever, and the claims, which a reversal gives back.
 _CLAIMS = f"""
-    WITH {_LEAF}, {_CREDIT}, said AS (
+    WITH {_LEAF}, {_CREDIT}, {_KEYS}, said AS (
         SELECT participant_id, activity_id, tag, true AS named
         FROM leaf, LATERAL jsonb_array_elements_text(said -> 'claims') AS tag WHERE said ->> 'kind' = 'credit'
     ), held AS (
         SELECT participant_id, activity_id, key_version || ':' || encode(tag, 'hex') AS tag, false AS for_ever
         FROM service.claim
         UNION ALL SELECT k.participant_id, k.activity_id, k.key_version || ':' || encode(k.key, 'hex'), true
-        FROM service.event_key k JOIN service.activity a USING (participant_id, activity_id)
-        WHERE a.outcome = 'credited'
+        FROM event_key k JOIN service.activity a USING (participant_id, activity_id)
+        WHERE a.outcome = 'credited' AND NOT k.corrects
     )
     SELECT 'claim' AS name, participant_id || ' ' || activity_id || ' ' || tag AS about,
            CASE WHEN h.for_ever IS NULL THEN 'no row' ELSE 'a row' END AS stored,
@@ -104,7 +117,7 @@ _CLAIMS = f"""
                 WHEN c.stands THEN 'a row: the credit stands' ELSE 'no row: the credit was reversed' END AS expected
     FROM said s FULL JOIN held h USING (participant_id, activity_id, tag)
     LEFT JOIN credit c USING (participant_id, activity_id)
-    WHERE s.named IS NULL OR h.for_ever IS NULL AND c.stands AND NOT c.waits
+    WHERE s.named IS NULL OR h.for_ever IS NULL AND c.stands
         OR NOT h.for_ever AND c.stands IS NOT TRUE
 """
 
@@ -115,7 +128,7 @@ _SPANS = f"""
         FROM unnest($1::int4[], $2::text[], $3::bool[]) AS r (methodology_id, names, optional)
     ), expected AS (
         SELECT participant_id, activity_id, a.day, e.since, e.until,
-            count(*) FILTER (WHERE NOT c.waits AND (NOT r.optional OR e.named @> r.names)) AS least,
+            count(*) FILTER (WHERE NOT r.optional OR e.named @> r.names) AS least,
             count(*) FILTER (WHERE NOT r.optional OR e.named IS NULL OR e.named @> r.names) AS most
         FROM service.activity a
         JOIN credit c USING (participant_id, activity_id)

@@ -7,7 +7,6 @@ reported twice (an address).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import reduce
 from uuid import UUID
@@ -15,17 +14,14 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, LargeBinary, SmallInteger, Text, Uuid
 from sqlmodel import Field
 
+from ledger.records import record
 from service.activities.references import canonical_reference
 from service.database import ServiceTable
 from service.keyring import Keyring
 from service.quantification.expression import OPERATIONS, plain
 from service.quantification.model import ClaimRule, Methodology
-from service.quantification.periods import SHANGHAI
+from service.quantification.periods import INSTANT, LONGEST_TRIP, SHANGHAI, WHOLE_DAYS
 from service.quantification.readings import Measured, Readings
-
-LONGEST_TRIP = timedelta(hours=48)  # of what is claimed hour by hour, so that a look for overlaps goes back no further
-INSTANT = timedelta(microseconds=1)  # how long a boarding lasts: two at one moment overlap
-WHOLE_DAYS = ("day", "period")  # triggers that count whole days
 
 
 class Claim(ServiceTable, table=True):
@@ -96,7 +92,7 @@ class TooLong(Exception):
     """What is claimed hour by hour lasted longer than LONGEST_TRIP."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A thing to be claimed over the activity's time; `names` says by which references, without their values."""
 
@@ -105,7 +101,7 @@ class Span:
     use: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Demands:
     """What an activity takes for itself if it is credited.
 
@@ -156,7 +152,7 @@ def reference_tag(keyring: Keyring, kind: str, names: Sequence[str], values: Seq
     named = zip(names, values, strict=True)
     told = [part for name, value in named for part in (name, canonical_reference(name, value))]
     parts = [part.encode() for part in (kind, str(len(names)), *told, *also)]
-    return keyring.tag("claim", b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+    return keyring.tag("claim", b"".join([len(part).to_bytes(4, "big") + part for part in parts]))
 
 
 def register_tag(keyring: Keyring, name: str, value: str) -> bytes:

@@ -5,7 +5,8 @@ The lock order is the house's: participants are locked before anything here is r
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from uuid import UUID
@@ -13,9 +14,12 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, Date, Text, Uuid
 from sqlmodel import Field
 
-from service.activities.claims import LONGEST_TRIP, Demands
+from ledger.records import record
+from service.activities.claims import Demands
 from service.database import Connection, ServiceTable
-from service.quantification.model import Cap, Methodology
+from service.quantification.earning import window_start
+from service.quantification.model import Cap
+from service.quantification.periods import LONGEST_TRIP
 
 
 class Tally(ServiceTable, table=True):
@@ -28,7 +32,7 @@ class Tally(ServiceTable, table=True):
     used: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What one activity wants, and for whom."""
 
@@ -37,7 +41,7 @@ class Wanted:
     demands: Demands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Taken:
     """A span somebody has."""
 
@@ -65,7 +69,6 @@ class Counted:
     rows       by claim tag: participant and activity of its row, `inserted` if this transaction made it
     holders    by claim tag: whose it is as decided so far, None when it is free
     released   reversed in this batch, with their participants: what they hold is free
-    outranked  other people's that only a phone has reported: an operator's record takes what they hold
     kept       credited in this batch
     """
 
@@ -79,16 +82,12 @@ class Counted:
     used: dict[Key, int] = field(default_factory=dict)
     changed: set[Key] = field(default_factory=set)
     released: dict[UUID, UUID] = field(default_factory=dict)
-    outranked: set[UUID] = field(default_factory=set)
     kept: dict[UUID, Wanted] = field(default_factory=dict)
 
     def holder(self, tag: bytes) -> Holder | None:
         """Who has this claim now."""
         held = self.holders[tag]
-        return None if held is None or self._is_free(held[1]) else held
-
-    def _is_free(self, activity_id: UUID) -> bool:
-        return activity_id in self.released or activity_id in self.outranked
+        return None if held is None or held[1] in self.released else held
 
     def met(self) -> list[Holder]:
         """Who held one of the claims, or was there, before this batch."""
@@ -104,7 +103,7 @@ class Counted:
         return [
             one.activity_id
             for one in self.presence[wanted.participant_id, group]
-            if one.collides(demands.since, demands.until, None) and not self._is_free(one.activity_id)
+            if one.collides(demands.since, demands.until, None) and one.activity_id not in self.released
         ]
 
     def collision(self, wanted: Wanted, yielding: Collection[UUID] = ()) -> tuple[str, str, UUID | None] | None:
@@ -129,7 +128,7 @@ class Counted:
             if told.setdefault(tag, fingerprint) != fingerprint:  # otherwise in one and the same report
                 return "baseline-differs", name, None
             for other, activity_id in self.totals[tag]:
-                if other != fingerprint and not self._is_free(activity_id) and activity_id not in yielding:
+                if other != fingerprint and activity_id not in self.released and activity_id not in yielding:
                     return "baseline-differs", name, activity_id
         return None
 
@@ -137,7 +136,7 @@ class Counted:
         self, taken: Iterable[Taken], demands: Demands, use: str | None, yielding: Collection[UUID]
     ) -> UUID | None:
         for one in taken:
-            if one.activity_id in yielding or self._is_free(one.activity_id):
+            if one.activity_id in yielding or one.activity_id in self.released:
                 continue
             if one.collides(demands.since, demands.until, use):
                 return one.activity_id
@@ -170,13 +169,6 @@ class Counted:
         key = (participant_id, name, start)
         self.used[key] = max(0, self.used.get(key, 0) + amount)
         self.changed.add(key)
-
-
-def window_start(per: str, day: date) -> date:
-    """The first day of the day, month or year a cap counts in."""
-    if per == "day":
-        return day
-    return day.replace(day=1) if per == "month" else day.replace(month=1, day=1)
 
 
 # Subjects are made and then locked in the order of their tags, so that two batches meet at the first they share.
@@ -321,22 +313,27 @@ class ClaimsMoved(Exception):
     """A claim changed hands while the batch looked at it: the batch is to be tried again."""
 
 
+class HoldersToLock(ClaimsMoved):
+    """What holds a claim will give way, and its participant is not locked: the batch is to be tried again with
+    `participant_ids` among those it locks."""
+
+    def __init__(self, participant_ids: AbstractSet[UUID]) -> None:
+        super().__init__(f"claims of {len(participant_ids)} other participants give way")
+        self.participant_ids = participant_ids
+
+
 async def write(tx: Connection, counted: Counted) -> None:
     """Store what was taken and give back what was released, one statement per table."""
     await _write_claims(tx, counted)
-    if counted.outranked:
-        for statement in _RELEASE:
-            await tx.execute(statement, list(counted.outranked))
     if counted.released:
         activities, participants = list(counted.released), list(counted.released.values())
         for statement in _RELEASE:
             await tx.execute(statement, activities)
         await tx.execute(_RELEASE_PRESENCE, participants, activities)
     kept = [one for activity_id, one in counted.kept.items() if activity_id not in counted.released]
-    holding = [one for one in kept if one.activity_id not in counted.outranked]
     spans = [
         (span.subject, one.demands.since, one.demands.until, span.use, one.participant_id, one.activity_id)
-        for one in holding
+        for one in kept
         for span in one.demands.spans
     ]
     await _copy(tx, "claim_span", _SPAN_COLUMNS, spans)
@@ -348,7 +345,7 @@ async def write(tx: Connection, counted: Counted) -> None:
     await _copy(tx, "presence", _PRESENCE_COLUMNS, present)
     totals = [
         (tag, counted.key_version, fingerprint, one.participant_id, one.activity_id)
-        for one in holding
+        for one in kept
         for tag, fingerprint in {tag: fingerprint for tag, fingerprint, _ in one.demands.totals}.items()
     ]
     await _copy(tx, "reading_total", _TOTAL_COLUMNS, totals)
@@ -374,13 +371,3 @@ async def _write_claims(tx: Connection, counted: Counted) -> None:
 async def _copy(tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
         await tx.copy_records_to_table(table, schema_name="service", columns=columns, records=rows)
-
-
-def caps_of(demands: Demands) -> Mapping[str, Cap]:
-    """The rule's caps by the name they are counted under."""
-    return {cap_name(demands.methodology, cap): cap for cap in demands.methodology.caps}
-
-
-def cap_name(rule: Methodology, cap: Cap) -> str:
-    """What a cap is counted under: the methodology's whatever its version, as long as it counts the same thing."""
-    return f"{rule.id}/{cap.id}/{cap.per}/{cap.of}"

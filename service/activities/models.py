@@ -67,7 +67,11 @@ class RuleDocument(ServiceTable, table=True):
 
 
 class EventKey(ServiceTable, table=True):
-    """HMAC of source and event id, keyed by itself; with the fingerprint that tells a repeat from a conflict."""
+    """HMAC of source and event id, keyed by itself; with the fingerprint that tells a repeat from a conflict.
+
+    A correction has a second row, which an event has once: its key is made of the key of the event that it replaces
+    (intake.correction_key), and that key is its fingerprint.
+    """
 
     __tablename__ = "event_key"
     key: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))

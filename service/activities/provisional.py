@@ -62,6 +62,17 @@ class Awaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledBefore:
+    """A credit that the same facts settled when they were sent before: how, and in which settlement."""
+
+    activity_id: UUID
+    day: date
+    methodology: str
+    outcome: str
+    settled_by: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class SettledRow:
     """A settlement to store, in the columns' order."""
 
@@ -93,6 +104,14 @@ _AWAITING = """
     ORDER BY p.day, p.activity_id
 """
 
+_SETTLED_BEFORE = """
+    SELECT s.activity_id, a.day, m.digest AS methodology, s.outcome, s.settled_by
+    FROM service.settlement s
+    JOIN service.activity a USING (participant_id, activity_id)
+    JOIN service.rule_document m ON m.rule_id = a.methodology_id
+    WHERE s.participant_id = $1 AND a.source_id = $2 AND a.scenario = $3 AND a.day BETWEEN $4 AND $5 AND s.facts = $6
+"""
+
 _NO_LONGER = """
     DELETE FROM service.provisional p USING unnest($1::uuid[], $2::uuid[]) AS w (participant_id, activity_id)
     WHERE p.participant_id = w.participant_id AND p.activity_id = w.activity_id
@@ -116,6 +135,18 @@ async def read_awaiting(
         Awaiting(
             row["activity_id"], row["day"], row["methodology"].hex(), row["points_rule"] and row["points_rule"].hex()
         )
+        for row in rows
+    ]
+
+
+async def read_settled_before(
+    tx: Connection, participant_id: UUID, source_id: int, scenario: str, first: date, last: date, document: bytes
+) -> list[SettledBefore]:
+    """What a source's settlement of these days by this document of facts decided when it was sent before; nothing once
+    the facts were erased."""
+    rows = await tx.fetch(_SETTLED_BEFORE, participant_id, source_id, scenario, first, last, document)
+    return [
+        SettledBefore(row["activity_id"], row["day"], row["methodology"].hex(), row["outcome"], row["settled_by"])
         for row in rows
     ]
 

@@ -38,9 +38,11 @@ def canonical_reference(name: str, text: str) -> str:
         return text
     if text.isascii() and text.isalnum():
         return text.upper()
-    if len(text) > LONGEST or any(unicodedata.category(letter).startswith("C") for letter in text):
+    plain = text.isascii()  # then NFKC changes nothing, and of the characters nobody sees there are control codes only
+    unseen = not text.isprintable() if plain else any(unicodedata.category(each).startswith("C") for each in text)
+    if len(text) > LONGEST or unseen:
         raise ReferenceInvalid("visible text")
-    kept = "".join(letter for letter in unicodedata.normalize("NFKC", text).upper() if letter.isalnum())
+    kept = "".join(filter(str.isalnum, text.upper() if plain else unicodedata.normalize("NFKC", text).upper()))
     if not kept:
         raise ReferenceInvalid("letters or digits")
-    return unicodedata.normalize("NFKC", kept)
+    return kept if plain else unicodedata.normalize("NFKC", kept)

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from service.activities.intake import Refusal, Report
+from ledger.records import record
+from service.activities.intake import Refusal, Report, correction_key
 from service.activities.licences import Days, Licence, endings
 from service.activities.rules import RuleRef
 from service.database import Connection
@@ -27,7 +28,7 @@ class StoredAnswer:
     refusal: Refusal | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recorded:
     """A decided activity to store: whose it is, the points rule it was credited under (None without points), and why it
     was refused (None when it was credited)."""
@@ -66,8 +67,9 @@ class Registration:
 # waited for.
 _CLAIM = """
     INSERT INTO service.event_key (key, key_version, fingerprint, participant_id, activity_id)
-    SELECT * FROM unnest($1::bytea[], $2::int2[], $3::bytea[], $4::uuid[], $5::uuid[]) AS new (key, v, f, p,
-        a) ORDER BY new.key
+    SELECT new.key, $2, new.fingerprint, new.participant_id, new.activity_id
+    FROM unnest($1::bytea[], $3::bytea[], $4::uuid[], $5::uuid[]) AS new (key, fingerprint, participant_id, activity_id)
+    ORDER BY new.key
     ON CONFLICT (key) DO NOTHING RETURNING key
 """  # a conflict is not swallowed: read_answers compares the fingerprints
 
@@ -169,12 +171,30 @@ async def claim_event_keys(tx: Connection, reports: Sequence[tuple[Report, UUID]
     rows = await tx.fetch(
         _CLAIM,
         [report.key for report, _ in reports],
-        [report.key_version for report, _ in reports],
+        reports[0][0].key_version,
         [report.fingerprint for report, _ in reports],
         [participant_id for _, participant_id in reports],
         [report.activity_id for report, _ in reports],
     )
     return {row["key"] for row in rows}
+
+
+async def claim_corrections(tx: Connection, reports: Sequence[tuple[Report, UUID]]) -> dict[bytes, UUID]:
+    """Take, for each of these corrections, the one place that the event it replaces has for its correction; return
+    those that come too late, by their own keys, with the activity that has the place."""
+    places = {correction_key(report.replaces): each for each in reports if (report := each[0]).replaces}
+    if not places:
+        return {}
+    rows = await tx.fetch(
+        _CLAIM,
+        list(places),
+        reports[0][0].key_version,
+        [report.replaces for report, _ in places.values()],
+        [participant_id for _, participant_id in places.values()],
+        [report.activity_id for report, _ in places.values()],
+    )
+    late = places.keys() - {row["key"] for row in rows}
+    return {places[key][0].key: activity_id for key, (_, activity_id) in (await read_events(tx, list(late))).items()}
 
 
 async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, StoredAnswer]:
@@ -185,7 +205,8 @@ async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, Sto
     answers = {}
     for row in await tx.fetch(_ANSWERS, keys):
         params = orjson.loads(row["refusal"]) if row["refusal"] else {}
-        refusal = Refusal.stored(row["reason"], params) if row["outcome"] == "refused" else None
+        refused = row["outcome"] == "refused"
+        refusal = Refusal.stored(row["reason"], params, row["activity_id"]) if refused else None
         answers[row["key"]] = StoredAnswer(
             row["fingerprint"], row["activity_id"], row["co2e_mg"], row["points"], row["pending"], refusal
         )

@@ -270,7 +270,6 @@ def _settings(port: int) -> dict[str, str]:
         # Tables only grow: visit them by share of rows inserted, so that reads from the index alone stay possible.
         "autovacuum_vacuum_insert_scale_factor": "0.05",
         "autovacuum_vacuum_scale_factor": "0.05",
-        "autovacuum_analyze_scale_factor": "0.02",
         "autovacuum_naptime": "20s",
         "timezone": "UTC",
         "log_timezone": "UTC",

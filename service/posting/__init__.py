@@ -5,7 +5,8 @@ Everything is decided on locked rows by pure functions, ledger/journal.py's and 
 answered by an outcome, and nothing is answered to anybody before the poster has committed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from ledger.journal import lapse_lines
 from ledger.leaves import NONCE_BYTES, lapse_leaf
 from ledger.store import append_transfers, lock_accounts
 from service.activities.claims import Demands
-from service.activities.counting import Counted, Wanted, caps_of, look, window_start, write
+from service.activities.counting import Counted, HoldersToLock, Wanted, look, write
 from service.activities.intake import Refusal, Report, Worth
 from service.activities.provisional import read_matchable, write_provisional
 from service.activities.rules import RuleBook
@@ -22,6 +23,7 @@ from service.activities.store import (
     Recorded,
     StoredAnswer,
     append_activities,
+    claim_corrections,
     claim_event_keys,
     read_answers,
     read_events,
@@ -30,7 +32,7 @@ from service.campaigns import CampaignKey, Offer, open_slots, write_slots
 from service.clock import Fresh
 from service.database import Connection
 from service.eligibility import read_entries, read_organisations, read_waivers
-from service.participants import hold_withdrawals, read_links
+from service.participants import hold_withdrawals, read_ended_links, read_links
 from service.posting.batch import Batch, Standing
 from service.posting.commands import (
     Command,
@@ -44,9 +46,10 @@ from service.posting.commands import (
     Settled,
     SettledCredit,
 )
-from service.posting.crediting import credit
+from service.posting.crediting import credit, outranked_by
 from service.posting.reversing import correct, retract, reverse
 from service.posting.settling import settle
+from service.quantification.earning import caps_of, window_start
 from service.quantification.points import campaign_points, points_for
 
 __all__ = [
@@ -68,30 +71,55 @@ Known = dict[bytes, tuple[UUID, UUID]]
 """By event key: whose event it was, and its activity."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read before the participants were locked, and stays as it was.
+
+    owners     whom the subjects stand for
+    settlers   the same for settlements, those included whose consent has ended
+    known      the events that commands name
+    answers    what events that came before were answered, by their keys
+    corrected  of corrections that came too late, by their keys: the activity that corrected the event before
+    """
+
+    owners: Owners
+    settlers: Owners
+    known: Known
+    answers: Mapping[bytes, StoredAnswer]
+    corrected: Mapping[bytes, UUID]
+
+
 async def post_batch(
-    tx: Connection, commands: Sequence[Command], rules: RuleBook, fresh: Fresh, clock_offset: timedelta
+    tx: Connection,
+    commands: Sequence[Command],
+    rules: RuleBook,
+    fresh: Fresh,
+    clock_offset: timedelta,
+    holders: Collection[UUID] = (),
 ) -> list[Outcome]:
     """Decide and write one batch inside the caller's transaction; outcomes stand in the order of the commands.
 
     The keys of a batch's commands are distinct, and none names an event of another: the poster puts those into a later
-    batch.
+    batch. `holders` are participants to lock besides: those whom an earlier attempt has named by HoldersToLock.
     """
     reports = [command for command in commands if isinstance(command, Report)]
     await hold_withdrawals(tx)
     owners = await _owners(tx, [command for command in commands if isinstance(command, Report | Settle)])
+    settlers = await _settlers(tx, [command for command in commands if isinstance(command, Settle)], owners)
     known = await read_events(tx, [command.names for command in commands if command.names])
     posting = [report for report in reports if _is_posted(report, owners, known)]
     answers = await _claim_or_find(tx, reports, posting, owners)
     posting = [report for report in posting if report.key not in answers]
+    corrected = await claim_corrections(tx, [(one, owners[one.subject]) for one in posting if one.replaces])
+    found = _Found(owners, settlers, known, answers, corrected)
     drawn_on = {command.participant_id for command in commands if isinstance(command, Reverse)}
     drawn_on |= {participant_id for participant_id, _ in known.values()}
-    settling = {owners[one.subject] for one in commands if isinstance(one, Settle) and one.subject in owners}
-    locked = {owners[report.subject] for report in posting} | drawn_on | settling
+    locked = {owners[report.subject] for report in posting} | drawn_on | set(settlers.values()) | set(holders)
     accounts, at = await lock_accounts(tx, locked, clock_offset=clock_offset)
     batch = Batch(tx, rules, fresh, at or fresh.clock(), accounts, Counted(0), Standing())
     await _close_lapsed(batch, drawn_on)
     await _look_around(batch, posting, owners)
-    outcomes = [await _decide(batch, command, owners, known, answers) for command in commands]
+    outcomes = [await _decide(batch, command, found) for command in commands]
     await append_activities(tx, batch.reports, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
     await write(tx, batch.counted)
@@ -100,18 +128,20 @@ async def post_batch(
     return outcomes
 
 
-async def _decide(
-    batch: Batch, command: Command, owners: Owners, known: Known, answers: Mapping[bytes, StoredAnswer]
-) -> Outcome:
+async def _decide(batch: Batch, command: Command, found: _Found) -> Outcome:
     if isinstance(command, Report):
-        if command.key in answers:
-            return _repeated(command, answers[command.key])
-        return await _report(batch, command, owners.get(command.subject), known)
+        if command.key in found.answers:
+            return _repeated(command, found.answers[command.key])
+        outcome = await _report(batch, command, found)
+        if isinstance(outcome, Refusal) and outcome.final:
+            return replace(outcome, activity_id=command.activity_id)
+        return outcome
     if isinstance(command, Reverse):
         return await reverse(batch, command)
     if isinstance(command, Retract):
-        return await retract(batch, command, known)
-    return await settle(batch, command, owners.get(command.subject))
+        return await retract(batch, command, found.known)
+    consents = command.subject in found.owners
+    return await settle(batch, command, found.settlers.get(command.subject), consents=consents)
 
 
 async def _owners(tx: Connection, commands: Sequence[Report | Settle]) -> Owners:
@@ -119,6 +149,15 @@ async def _owners(tx: Connection, commands: Sequence[Report | Settle]) -> Owners
         return {}
     subjects = [command.subject for command in commands]
     return await read_links(tx, [source_id for source_id, _ in subjects], [tag for _, tag in subjects])
+
+
+async def _settlers(tx: Connection, commands: Sequence[Settle], owners: Owners) -> Owners:
+    """Whom the subjects of settlements stand for: what was credited under a consent can be settled after its end."""
+    ended = [command.subject for command in commands if command.subject not in owners]
+    if not ended:
+        return {command.subject: owners[command.subject] for command in commands}
+    former = await read_ended_links(tx, [source_id for source_id, _ in ended], [tag for _, tag in ended])
+    return former | {command.subject: owners[command.subject] for command in commands if command.subject in owners}
 
 
 def _is_posted(report: Report, owners: Owners, known: Known) -> bool:
@@ -174,11 +213,13 @@ async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) 
         (one.participant_id, name, window_start(cap.per, one.demands.first_day))
         for one, _, _ in wanted
         if one.demands.methodology.caps
-        for name, cap in caps_of(one.demands).items()
+        for name, cap in caps_of(one.demands.methodology).items()
     }
     taking = [one for one, _, _ in wanted if one.demands.takes]
     batch.counted = await look(batch.tx, taking, tallies, wanted[0][2].key_version)
     batch.matchable = await read_matchable(batch.tx, batch.counted.met())
+    if batch.matchable:
+        _require_locked(batch, wanted)
     projects = {
         (one.participant_id, one.demands.installation)
         for one, worth, _ in wanted
@@ -186,6 +227,14 @@ async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) 
     }
     batch.standing.waivers = await read_waivers(batch.tx, sorted(projects)) if projects else set()
     await _open_budgets(batch, wanted)
+
+
+def _require_locked(batch: Batch, wanted: Sequence[tuple[Wanted, Worth, Report]]) -> None:
+    """Raises HoldersToLock for people whose credits would give way to an operator's record and who are not locked: only
+    now is it known who they are, and now their locks would come out of order."""
+    holders = {who for one, worth, report in wanted for who in outranked_by(batch, report, worth, one).values()}
+    if not holders <= batch.accounts.keys():
+        raise HoldersToLock(holders)
 
 
 async def _open_budgets(batch: Batch, wanted: Sequence[tuple[Wanted, Worth, Report]]) -> None:
@@ -231,19 +280,21 @@ def _repeated(report: Report, answer: StoredAnswer) -> Outcome:
     return first if answer.activity_id == report.activity_id else Duplicate(first)
 
 
-async def _report(batch: Batch, report: Report, participant_id: UUID | None, known: Known) -> Outcome:
-    verdict = report.verdict
+async def _report(batch: Batch, report: Report, found: _Found) -> Outcome:
+    verdict, participant_id = report.verdict, found.owners.get(report.subject)
     if isinstance(verdict, Refusal) and not verdict.final:
         return verdict
     if participant_id is None:
         return Refusal("subject-not-linked", {})
-    if report.replaces is not None and report.replaces not in known:
+    if report.replaces is not None and report.replaces not in found.known:
         return Refusal("activity-not-found", {})
     if participant_id not in batch.accounts:
         raise LedgerInvariantBroken(f"participant {participant_id} is linked and has no account")
     corrected: UUID | None = None
     if report.replaces is not None:
-        answer = await correct(batch, *known[report.replaces])
+        answer = await correct(batch, *found.known[report.replaces])
+        if answer is None:
+            answer = await _corrected_before(batch, report, report.replaces, found)
         if isinstance(answer, Refusal):
             batch.reports.append(Recorded(report, participant_id, None, answer))
             return answer
@@ -254,3 +305,12 @@ async def _report(batch: Batch, report: Report, participant_id: UUID | None, kno
         return await credit(batch, report, verdict, participant_id, corrected)
     batch.reports.append(Recorded(report, participant_id, None, verdict))
     return verdict
+
+
+async def _corrected_before(batch: Batch, report: Report, event: bytes, found: _Found) -> Refusal | None:
+    """Why a correction of an event that had been refused comes too late: an event has one correction, and what was
+    refused for that reason has none."""
+    if report.key in found.corrected:
+        return Refusal("already-corrected", {"correction": str(found.corrected[report.key])}, final=True)
+    refusal = (await read_answers(batch.tx, [event]))[event].refusal
+    return replace(refusal, activity_id=None) if refusal and refusal.slug == "already-corrected" else None

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from hashlib import sha256
 from uuid import UUID
 
 from ledger.journal import Transfer
+from ledger.records import record
 from service.activities.intake import Refusal, Report
 
 
@@ -68,8 +70,9 @@ class Settle:
     """A source reports the facts on which a person's provisional credits of a scenario and some days depend.
 
     facts      by name, in the methodology's units
-    document   the record as canonical JSON: what the commitments in the log cover, under `salt`
-    settled_by  the settlement's own id, fresh
+    document   the record as canonical JSON: what the commitments in the log cover, under `salt`. The same document of
+               the same source is the same settlement, sent again
+    settled_by  the settlement's own id, fresh; one that is sent again has its first
     """
 
     source_id: int
@@ -85,7 +88,7 @@ class Settle:
 
     @property
     def key(self) -> bytes:
-        return self.settled_by.bytes
+        return sha256(b"%d %b %b" % (self.source_id, self.subject_tag, self.document)).digest()
 
     @property
     def subject(self) -> tuple[int, bytes]:
@@ -107,7 +110,7 @@ class Settle:
 Command = Report | Reverse | Retract | Settle
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credited:
     """The activity was credited under this transfer.
 
@@ -148,8 +151,10 @@ class SettledCredit:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Every provisional credit that the settlement decided, oldest first; none when all had been decided before."""
+    """Every provisional credit that the settlement decided, now or when it was sent before, oldest first; none when
+    others had decided all."""
 
+    settled_by: UUID
     credits: tuple[SettledCredit, ...]
 
 

@@ -3,27 +3,28 @@
 The order is fixed: the participant's kind, the registers, what the thing is claimed by, caps, and only then the credit.
 """
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
 from datetime import timedelta
 from uuid import UUID
 
 from ledger.errors import LedgerInvariantBroken
 from ledger.journal import Account, credit_lines
 from ledger.leaves import CreditFacts, credit_leaf, evidence_commitment
-from ledger.units import CO2e, Points
+from ledger.records import record
+from ledger.units import Points
 from service.activities.claims import Demands
-from service.activities.counting import Wanted, caps_of, window_start
-from service.activities.intake import MATCH, Refusal, Report, Worth
+from service.activities.counting import Wanted
+from service.activities.intake import Refusal, Report, Worth
 from service.activities.provisional import Provisional
 from service.activities.store import Recorded
 from service.posting.batch import Batch
 from service.posting.commands import Credited
 from service.posting.reversing import supersede
+from service.quantification.earning import MATCH, CapReached, capped, caps_of, window_start
 from service.quantification.points import PointsRule, campaign_points, points_for
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Amounts:
     """What is credited after all caps; `funded` are a campaign's points."""
 
@@ -39,11 +40,12 @@ async def credit(
     now."""
     account, demands = batch.account(participant_id), worth.demands
     refusal = _ineligible(batch, account, demands)
-    wanted, outranked = None, set[UUID]()
+    wanted: Wanted | None = None
+    outranked: Mapping[UUID, UUID] = {}
     if demands.takes and refusal is None:
         wanted = Wanted(participant_id, report.activity_id, demands)
-        replaced, outranked = _giving_way(batch, report, worth, wanted)
-        refusal = _taken(batch, wanted, replaced | outranked)
+        replaced, outranked = _replaced_by(batch, report, worth, wanted), outranked_by(batch, report, worth, wanted)
+        refusal = _taken(batch, wanted, replaced | outranked.keys())
         if refusal is None:
             for activity_id in sorted(replaced):
                 await supersede(batch, participant_id, activity_id)
@@ -56,7 +58,8 @@ async def credit(
     if isinstance(amounts, Refusal):
         return _refused(batch, report, participant_id, amounts)
     if wanted is not None:
-        batch.counted.outranked |= outranked
+        for activity_id, holder in sorted(outranked.items()):
+            await supersede(batch, holder, activity_id)
         batch.counted.take(wanted)
     return _post(batch, report, worth, amounts, rule if earning else None, participant_id, corrects)
 
@@ -105,20 +108,29 @@ def _taken(batch: Batch, wanted: Wanted, yielding: Set[UUID]) -> Refusal | None:
     return _final(slug, about, what=about, earlier=str(earlier or "…"))
 
 
-def _giving_way(batch: Batch, report: Report, worth: Worth, wanted: Wanted) -> tuple[set[UUID], set[UUID]]:
+def _replaced_by(batch: Batch, report: Report, worth: Worth, wanted: Wanted) -> set[UUID]:
     """What an operator's record takes the place of, if nothing else stands against it: what the person's phone reported
-    of the same thing and that still waits for a match; and what other people's phones did.
-
-    Other people are outranked: their credits stay pending for ever, and hold nothing. They are not locked, and need not
-    be.
-    """
-    if not batch.matchable or worth.awaits == MATCH or report.licence.grade != "A":
-        return set(), set()
+    of the same thing and that still waits for a match."""
+    if not _matches(batch, report, worth):
+        return set()
     holders = [batch.counted.holder(tag) for tag, _ in wanted.demands.claims]
     mine = {holder[1] for holder in holders if holder and holder[0] == wanted.participant_id}
-    mine |= set(batch.counted.overlapping(wanted))
-    others = {holder[1] for holder in holders if holder and holder[0] != wanted.participant_id}
-    return mine & batch.matchable, others & batch.matchable
+    return (mine | set(batch.counted.overlapping(wanted))) & batch.matchable
+
+
+def outranked_by(batch: Batch, report: Report, worth: Worth, wanted: Wanted) -> dict[UUID, UUID]:
+    """What other people's phones reported of the same thing, and whose it is: once an operator's record is credited, no
+    match will ever come for it, and it is taken back."""
+    if not _matches(batch, report, worth):
+        return {}
+    holders = [batch.counted.holder(tag) for tag, _ in wanted.demands.claims]
+    others = [holder for holder in holders if holder and holder[0] != wanted.participant_id]
+    return {activity_id: holder for holder, activity_id in others if activity_id in batch.matchable}
+
+
+def _matches(batch: Batch, report: Report, worth: Worth) -> bool:
+    """Whether the report is an operator's record, and something waits for one."""
+    return bool(batch.matchable) and worth.awaits != MATCH and report.licence.grade == "A"
 
 
 def _may_earn(batch: Batch, report: Report, worth: Worth, participant_id: UUID) -> bool:
@@ -137,31 +149,21 @@ def _within_caps(
 ) -> _Amounts | Refusal:
     if not worth.demands.methodology.caps and not (rule and rule.campaigns):
         return _Amounts(worth.co2e.mg, points_for(rule, worth.co2e).n if rule else 0, 0)
-    caps, day, counted = caps_of(worth.demands), worth.demands.first_day, batch.counted
+    methodology, day, counted = worth.demands.methodology, worth.demands.first_day, batch.counted
     participant_id = account.participant_id
-    amounts = {"actions": 1, "grams": worth.co2e.mg, "points": 0}
-    for what in ("actions", "grams", "points"):
-        if what == "points" and rule is not None:
-            amounts["points"] = points_for(rule, CO2e(amounts["grams"])).n
-        for name, cap in caps.items():
-            if cap.of != what:
-                continue
-            room = counted.room(participant_id, cap, name, day)
-            if amounts[what] <= room:
-                continue
-            if cap.beyond == "refuse" or (room == 0 and what == "grams"):
-                used = cap.at_most - room
-                told = {"per": cap.per, "at_most": str(cap.at_most), "used": str(used), "of": cap.of}
-                return _final("cap-reached", cap.id, cap=cap.id, **told)
-            amounts[what] = room
-    for name, cap in caps.items():
-        if amounts[cap.of]:
-            counted.count(participant_id, name, window_start(cap.per, day), amounts[cap.of])
+    earned = capped(methodology, worth.co2e, rule, lambda name, cap: counted.room(participant_id, cap, name, day))
+    if isinstance(earned, CapReached):
+        cap = earned.cap
+        told = {"per": cap.per, "at_most": str(cap.at_most), "used": str(earned.used), "of": cap.of}
+        return _final("cap-reached", cap.id, cap=cap.id, **told)
+    for name, cap in caps_of(methodology).items():
+        if earned.counted(cap.of):
+            counted.count(participant_id, name, window_start(cap.per, day), earned.counted(cap.of))
     funded = 0
     if rule is not None and rule.campaigns:
-        offered = campaign_points(rule, Points(amounts["points"]), report.scenario, account.region, day)
+        offered = campaign_points(rule, Points(earned.points), report.scenario, account.region, day)
         funded = batch.draw((rule.id, offered[0]), offered[1].n) if offered else 0
-    return _Amounts(amounts["grams"], amounts["points"], funded)
+    return _Amounts(earned.co2e_mg, earned.points, funded)
 
 
 def _post(

@@ -6,11 +6,11 @@ from uuid import UUID
 from ledger.errors import LedgerInvariantBroken, TransferNotFound
 from ledger.journal import Transfer, reversal_lines
 from ledger.leaves import NONCE_BYTES, reversal_leaf
-from service.activities.counting import cap_name, window_start
 from service.activities.intake import Refusal
 from service.activities.store import read_points_rule, read_rule_and_day
 from service.posting.batch import Batch
 from service.posting.commands import Retract, Reverse, Reversed
+from service.quantification.earning import cap_name, window_start
 from service.quantification.points import campaign_of
 
 
@@ -34,7 +34,8 @@ async def retract(batch: Batch, command: Retract, known: dict[bytes, tuple[UUID,
 
 
 async def supersede(batch: Batch, participant_id: UUID, activity_id: UUID) -> None:
-    """Take back a credit that still waited for its match, because a better record of the same thing has come."""
+    """Take back a credit that still waited for its match, because a better record of the same thing has come. The
+    participant is locked; what waits was never in a bucket, so that none is looked at."""
     await _post(batch, participant_id, activity_id, "superseded", "rule", batch.fresh.id(), None)
 
 

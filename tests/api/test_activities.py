@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -204,6 +205,33 @@ async def test_a_refusal_names_condition_value_and_limit_and_stays_the_answer(
         "outcome": "duplicate",
         "first": {"id": event["id"], "outcome": "refused", "problem": english},
     }
+
+
+async def test_a_final_refusal_names_its_activity_wherever_it_is_told(api: Api, database: Database) -> None:
+    """As a credit names its transfer: in a batch, alone, and each time it is asked for again. Others keep nothing."""
+    person = await api.person()
+    too_far, unlinked = ride(person.source, person.subject, km="50"), ride(person.source, "nobody linked", km="50")
+    no_figure = ride(person.source, person.subject, inputs={})
+    final, *passing = await api.report(person.source, [too_far, unlinked, no_figure])
+    activity_id = final["problem"]["activity_id"]
+    assert [outcome["outcome"] for outcome in passing] == ["refused"] * 2
+    assert not any("activity_id" in outcome["problem"] for outcome in passing)
+    (again,) = await api.report(person.source, [too_far])
+    assert again == {"id": too_far["id"], "outcome": "duplicate", "first": final}
+    for _ in range(2):
+        alone = problem_of(await api.report_one(person.source, too_far), "condition-not-met")
+        assert alone == final["problem"]
+    single = ride(person.source, person.subject, km="51")
+    first = problem_of(await api.report_one(person.source, single), "condition-not-met")
+    assert first == problem_of(await api.report_one(person.source, single), "condition-not-met")
+    connection = await asyncpg.connect(database.admin)
+    query = "SELECT activity_id, outcome FROM service.activity WHERE participant_id = $1 ORDER BY activity_id"
+    rows = await connection.fetch(query, UUID(person.participant_id))
+    await connection.close()
+    assert [(str(row["activity_id"]), row["outcome"]) for row in rows] == [
+        (activity_id, "refused"),
+        (first["activity_id"], "refused"),
+    ]
 
 
 @pytest.mark.parametrize(

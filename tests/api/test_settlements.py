@@ -1,13 +1,16 @@
 """Settlements: what waits for facts known later matures or is withdrawn by them, once; and what has still to be
 settled."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 from api.v1.settlements import SettlementWanted, settlement_document
 from tests.conftest import Database
 from tests.running import Api, Person, problem_of, run_as_provider, running_api
+from tests.service.counting_world import fetch
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +130,73 @@ async def test_good_facts_free_what_was_pending(api: Api, person: Person) -> Non
     assert [each["kind"] for each in statement] == ["maturity", "maturity", "credit", "credit"]
     assert {each["matures"] for each in statement[:2]} == set(transfers)
     assert {each["matured_by"] for each in statement[2:]} == {each["transfer_id"] for each in statement[:2]}
-    assert (await settle(api, person)).json()["credits"] == []  # once
+    assert (await settle(api, person, {"tier": 2, "has_pv": 0})).json()["credits"] == []  # once
+
+
+@pytest.mark.parametrize("tier", [1, 3])
+async def test_a_settlement_sent_again_is_answered_as_before(api: Api, person: Person, tier: int) -> None:
+    """Its answer may have been lost; what became provisional since is settled with it."""
+    first, second, late = date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 1)
+    await credited(api, person, first, second)
+    facts = {"tier": tier, "has_pv": 0}
+    answers = await asyncio.gather(*(settle(api, person, facts) for _ in range(4)))
+    told = answers[0].json()
+    assert [answer.json() for answer in answers] == [told] * 4
+    assert sum(total["credits"] for total in told["totals"].values()) == 2
+    written = await api.statement(person.participant_id)
+    again = (
+        await settle(api, person, {"has_pv": "0.0", "tier": f"{tier}.00"})
+    ).json()  # the same facts, written otherwise
+    assert again == told
+    rehearsed = (await settle(api, person, facts, dry_run=True)).json()
+    assert rehearsed == told | {"dry_run": True, "settlement_id": None}
+    assert await api.statement(person.participant_id) == written
+    (transfer,) = await credited(api, person, late)
+    more = (await settle(api, person, facts)).json()
+    assert more["settlement_id"] == told["settlement_id"]
+    assert more["credits"][:2] == told["credits"]
+    assert [each["activity_id"] for each in more["credits"][2:]] == [transfer]
+    other_days = (await settle(api, person, facts, first_day="2026-01-02")).json()
+    assert (other_days["credits"], other_days["settlement_id"] == told["settlement_id"]) == ([], False)
+
+
+async def test_another_source_with_the_same_facts_is_told_nothing(api: Api, person: Person) -> None:
+    await credited(api, person, date(2026, 1, 1))
+    other = await api.source(scenarios=[SCENARIO])
+    consent = {"purpose": "carbon-credit", "text_version": "tests-1", "given_at": "2026-01-01T08:00:00+08:00"}
+    path = f"/v1/participants/{person.participant_id}/links"
+    link = {"source": other, "subject": person.subject, "consent": consent}
+    assert (await api.client.post(path, headers=api.bearer("operator"), json=link)).status_code == 201
+    assert len((await settle(api, person)).json()["credits"]) == 1
+    assert (await settle(api, replace(person, source=other))).json()["credits"] == []
+
+
+@pytest.mark.parametrize("tier", [1, 3])
+async def test_after_a_withdrawn_consent_what_was_credited_is_still_settled(
+    api: Api, database: Database, person: Person, tier: int
+) -> None:
+    transfers = await credited(api, person, date(2026, 1, 1), date(2026, 2, 1))
+    await api.unlink(person)
+    (refused,) = await api.report(person.source, [savings(person, date(2026, 3, 1))])
+    assert refused["problem"]["type"].endswith("subject-not-linked")
+    facts: dict[str, object] = {"tier": tier, "has_pv": 0}
+    problem_of(
+        await settle(api, person, facts, first_day="2026-04-01"), "subject-not-linked"
+    )  # nothing to bring to its end
+    outcome = "matured" if tier == 1 else "withdrawn"
+    answer = await settle(api, person, facts)
+    assert answer.status_code == 200, answer.text
+    assert [(each["activity_id"], each["outcome"]) for each in answer.json()["credits"]] == [
+        (transfer, outcome) for transfer in transfers
+    ]
+    assert (await settle(api, person, facts)).json() == answer.json()  # as before, after a lost answer
+    problem_of(await settle(api, person, {"tier": 2, "has_pv": 0}), "subject-not-linked")
+    points = (await api.balance(person.participant_id))["points"]
+    assert (points["available"], points["pending"]) == (2 * SAVED_POINTS if tier == 1 else 0, 0)
+    rows = await fetch(
+        database, "SELECT facts FROM service.settlement WHERE participant_id = $1", UUID(person.participant_id)
+    )
+    assert [orjson.loads(row["facts"])["facts"]["tier"] for row in rows] == [str(tier)] * 2
 
 
 async def test_facts_against_a_condition_withdraw_and_say_which(api: Api, person: Person) -> None:
@@ -358,4 +428,9 @@ async def test_a_file_is_settled_by_the_command_and_again_nothing_more(api: Api,
     file.write_text("\n".join([*lines[:3], f"{late.subject},{year},2,0"]), "utf-8")
     again = await run_as_provider(api, source, tmp_path, "settle", str(file))
     found = json.loads(again.stdout.splitlines()[-1])
-    assert (again.exit_code, found["matured"], found["nothing_to_settle"]) == (0, both, 2)
+    four = {name: 2 * amount for name, amount in both.items()}  # and as before those that were settled before
+    assert (again.exit_code, found["matured"], found["withdrawn"]) == (0, four, both)
+    file.write_text("\n".join([lines[0], f"{late.subject},{year},1,0"]), "utf-8")
+    again = await run_as_provider(api, source, tmp_path, "settle", str(file))
+    found = json.loads(again.stdout.splitlines()[-1])
+    assert (again.exit_code, found["matured"]["credits"], found["nothing_to_settle"]) == (0, 0, 1)

@@ -153,7 +153,7 @@ CAPS: dict[str, tuple[Cap, ...]] = {
 
 @dataclass(eq=False)
 class Credit:
-    """A credit: pending for what it awaits, taken back for a reason, or outranked, when it holds nothing."""
+    """A credit: pending for what it awaits, or taken back for a reason."""
 
     number: int
     act: Act
@@ -161,15 +161,10 @@ class Credit:
     points: int
     awaits: str | None
     reason: str | None = None
-    outranked: bool = False
 
     @property
     def stands(self) -> bool:
         return self.reason is None
-
-    @property
-    def holds(self) -> bool:
-        return self.stands and not self.outranked
 
     def counts(self, cap: Cap) -> bool:
         """Whether it uses up this cap still: what is counted anew gives it back, else only if the cap says so."""
@@ -185,6 +180,8 @@ class Model:
 
     credits: dict[int, Credit] = field(default_factory=dict)
     events: dict[int, tuple[Act, Answer]] = field(default_factory=dict)
+    corrected: set[int] = field(default_factory=set)
+    settled: dict[Settle, list[tuple[int, str, int, int]]] = field(default_factory=dict)
 
     def obey(self, number: int, order: Order) -> Answer:
         """The answer to one command; `number` is its place in the story."""
@@ -205,16 +202,23 @@ class Model:
         corrected = act.replaces
         if corrected is not None and corrected not in self.events:
             return ("refused", "activity-not-found", None)
-        answer = self._corrected(number, act) or self._credited(number, act)
+        answer = self._corrected(act) or self._credited(number, act)
         self.events[number] = (act, answer)
+        if corrected is not None:
+            self.corrected.add(corrected)
         return answer
 
-    def _corrected(self, number: int, act: Act) -> Answer | None:
-        if act.replaces is None or act.replaces not in self.credits:
+    def _corrected(self, act: Act) -> Answer | None:
+        if act.replaces is None:
             return None
-        credit = self.credits[act.replaces]
+        too_late: Answer = ("refused", "already-corrected", None)
+        credit = self.credits.get(act.replaces)
+        if (
+            credit is None
+        ):  # it was refused: whoever corrects it first does so, and what came too late has no correction
+            return too_late if act.replaces in self.corrected or self.events[act.replaces][1] == too_late else None
         if not credit.stands:
-            return ("refused", "already-corrected", None)
+            return too_late
         credit.reason = "corrected"
         return None
 
@@ -237,7 +241,7 @@ class Model:
         if isinstance(amounts, str):
             return ("refused", amounts, None)
         for credit in outranked:
-            credit.outranked = True
+            credit.reason = "superseded"
         mg, points = amounts
         self.credits[number] = Credit(number, act, mg, points, awaits)
         return ("credited", mg, points, awaits is not None)
@@ -246,14 +250,13 @@ class Model:
         if GRADES[act.source] != "A" or awaits == "match":
             return [], []
         waiting = [one for one in self.credits.values() if one.stands and one.awaits == "match"]
-        same = [one for one in waiting if one.holds and set(one.act.claims) & set(act.claims)]
+        same = [one for one in waiting if set(one.act.claims) & set(act.claims)]
         mine = [one for one in waiting if one.act.who == act.who and (one in same or at_once(one.act, act))]
         return mine, [one for one in same if one.act.who != act.who]
 
     def _against(self, act: Act, yielding: Sequence[Credit]) -> tuple[str, set[int] | None] | None:
         """The reason, and which earlier activities it may name."""
-        standing = [one for one in self.credits.values() if one.stands and one not in yielding]
-        holding = [one for one in standing if one.holds]
+        holding = [one for one in self.credits.values() if one.stands and one not in yielding]
         for name, value in act.claims:
             if found := {one.number for one in holding if (name, value) in one.act.claims}:
                 return f"already-claimed/{name}", found
@@ -266,7 +269,7 @@ class Model:
             others = [one for one in address if one.act.scenario != act.scenario]
             if found := {one.number for one in others if set(one.act.months) & set(act.months)}:
                 return "overlaps-claim/address", found
-        mine = [one for one in standing if one.act.who == act.who]
+        mine = [one for one in holding if one.act.who == act.who]
         if found := {one.number for one in mine if at_once(one.act, act)}:
             return "overlaps-activity/travel", found
         for key, (name, kwh) in act.told.items():
@@ -308,7 +311,7 @@ class Model:
         return ("refused", "already-reversed", None)
 
     def _settle(self, order: Settle) -> Answer:
-        settled = []
+        settled = self.settled.setdefault(order, [])  # the same facts again are answered as before
         for credit in self.credits.values():
             mine = (credit.act.who, credit.act.source) == (order.who, order.source)
             if mine and credit.stands and credit.awaits == "settlement":

@@ -292,7 +292,7 @@ def expected(stage: Stage, model: story.Model) -> Counted:
             provisional.add((*mine, credit.awaits))
         if credit.stands and demands.methodology.exclusive:
             presence.add((who, demands.methodology.exclusive, demands.since, demands.until, report.activity_id))
-        if credit.holds:
+        if credit.stands:
             claims |= {(tag, *mine) for tag, _ in demands.claims}
             spans |= {(span.subject, demands.since, demands.until, span.use, *mine) for span in demands.spans}
             totals |= {(tag, fingerprint, *mine) for tag, fingerprint, _ in demands.totals}

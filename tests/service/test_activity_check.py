@@ -48,6 +48,17 @@ PLANTS: dict[str, tuple[str, str]] = {
         "FROM ledger.account LIMIT 1",
         "event key",
     ),
+    "a correction of no event": (
+        "INSERT INTO service.event_key SELECT sha256('tanpuhui/correction/1:'::bytea || sha256('b')), 1, sha256('b'), "
+        "participant_id, activity_id FROM service.activity WHERE outcome = 'credited' LIMIT 1",
+        "event key",
+    ),
+    "a correction of two events": (
+        "INSERT INTO service.event_key SELECT sha256('tanpuhui/correction/1:'::bytea || e.key), 1, e.key, "
+        "c.participant_id, c.activity_id FROM service.event_key c JOIN service.event_key e ON e.key <> c.fingerprint "
+        "WHERE c.key = sha256('tanpuhui/correction/1:'::bytea || c.fingerprint) ON CONFLICT DO NOTHING",
+        "event key",
+    ),
     "a span removed": ("DELETE FROM service.claim_span WHERE use IS NULL", "claim span"),
     "a span shortened": ("UPDATE service.claim_span SET ended_at = ended_at - interval '1 second'", "claim span"),
     "a span moved to another day": (
@@ -177,6 +188,11 @@ async def _post_one_of_everything(api: Api) -> None:
     assert [answer["outcome"] for answer in answers] == ["credited", "refused", "credited"]
     assert answers[2]["reduction_mg"] == 300_500  # the day's cap
     assert [answer["pending"] for answer in await api.report(phone, [_bike(rider, "20:00", "7")])] == [True]
+    replaced = _bike(other, "17:00", "8") | {"id": "a correction of a refusal"}
+    replaced["data"]["replaces"] = bikes[1]["id"]
+    assert (await api.report(source, [replaced]))[0]["outcome"] == "credited"
+    assert [answer["pending"] for answer in await api.report(phone, [_bike(rider, "21:00", "9")])] == [True]
+    assert (await api.report(source, [_bike(person, "21:00", "9")]))[0]["outcome"] == "credited"  # it is the operator's
     months = [_electricity(other, month) for month in (2, 3, 4, 5)]
     assert [answer["pending"] for answer in await api.report(source, months)] == [True] * 4
     outcomes = [await _settle(api, other, 2, tier) for tier in ("1",)] + [await _settle(api, other, 3, "3")]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
+from service.activities.intake import Refusal
 from service.clock import SHANGHAI
 from service.poster import Poster
 from service.posting import Outcome
@@ -20,6 +21,7 @@ from tests.service.counting_world import (
     balances,
     crowd,
     expected,
+    fetch,
     findings,
     no_deadlock,
     post_at_once,
@@ -168,6 +170,55 @@ async def test_a_correction_that_is_refused_still_takes_back_the_first(world: Wo
     ]
 
 
+async def test_an_event_that_was_refused_is_corrected_once(world: World) -> None:
+    """Nothing but the chain of corrections ties these together: a ride without a payment, each of another order."""
+
+    def ride(order: int) -> Act:
+        return replace(RIDE, order=order, payment=None, thing=order, begins=100 * order)
+
+    answers = await tell(
+        world,
+        replace(HOME, before=10),  # refused: nothing was saved
+        corrected(ride(2), 0),
+        corrected(ride(3), 0),  # the second correction of one event
+        corrected(ride(4), 2),  # and a way around it
+        corrected(replace(HOME, before=10), 1),  # of the correction, which it takes back
+        corrected(ride(6), 4),
+        corrected(ride(7), 4),
+        Retract(5),
+        corrected(ride(8), 0),
+        corrected(ride(9), 4),
+        Repeat(2),
+        Repeat(5),
+    )
+    too_late = refused("already-corrected")
+    assert answers == [
+        refused("no-reduction"),
+        credited(15_000, 15),
+        too_late,
+        too_late,
+        refused("no-reduction"),
+        credited(15_000, 15),
+        too_late,
+        ("reversed", 5, "source_retracted", False),
+        too_late,
+        too_late,
+        ("duplicate", too_late),
+        ("duplicate", credited(15_000, 15)),
+    ]
+
+
+async def test_a_second_correction_names_the_first(world: World) -> None:
+    stage = await world.people()
+    orders = [replace(HOME, before=10), corrected(RIDE, 0), corrected(replace(RIDE, order=2), 0)]
+    commands = stage.commands([*orders, corrected(replace(RIDE, order=3), 2)])
+    *_, second, around = await world.api.platform.poster.post(commands)
+    assert isinstance(second, Refusal)
+    assert isinstance(around, Refusal)
+    assert second.params == around.params == {"correction": str(stage.reports[1].activity_id)}
+    assert (second.activity_id, around.activity_id) == tuple(stage.reports[number].activity_id for number in (2, 3))
+
+
 async def test_a_meter_that_was_told_wrongly_can_be_corrected(world: World) -> None:
     """The first telling stands against everybody but its own correction, and as long as anybody rests on it."""
     before = replace(HOME, begins=JANUARY - 12, amount=30, before=40, who=1)  # rests on the same 30 kWh
@@ -277,7 +328,7 @@ async def test_only_an_operators_record_matches_a_phone(world: World) -> None:
     assert answers[5] == credited(15_000, 0)  # what is declared earns grams alone
 
 
-async def test_another_persons_phone_is_outranked_and_earns_nothing(world: World) -> None:
+async def test_another_persons_phone_is_outranked_and_taken_back(world: World) -> None:
     mine = replace(PHONE, who=1)
     answers = await tell(world, mine, RIDE, Retract(1), RIDE, Retract(0), replace(mine, begins=100))
     assert answers == [
@@ -285,9 +336,37 @@ async def test_another_persons_phone_is_outranked_and_earns_nothing(world: World
         credited(15_000, 15),
         ("reversed", 1, "source_retracted", False),
         credited(15_000, 15),
-        ("reversed", 0, "source_retracted", False),
+        refused("already-reversed"),  # it was taken back when the record came
         refused("already-claimed/operator+order", 3),
     ]
+
+
+async def test_many_peoples_phones_give_way_to_one_batch_of_records(world: World) -> None:
+    """Whatever locks the batch has already, and whoever is busy: each phone's credit is taken back, with its caps."""
+    stage = await world.people(["citizen"] * 8)
+    phones = [replace(PHONE, who=who, order=who, payment=None, thing=who, begins=20 * who) for who in range(1, 8)]
+    records = [replace(phone, source="north", who=0 if n % 2 else phone.who - 1) for n, phone in enumerate(phones)]
+    records = [replace(one, begins=1440 * n) for n, one in enumerate(records)]
+    async with no_deadlock(world.database), poster_on(world) as one, poster_on(world) as other:
+        told = await one.post([stage.command(n, phone, []) for n, phone in enumerate(phones)])
+        assert {stage.answer(outcome) for outcome in told} == {credited(15_000, 15, pending=True)}
+        rehearsed = await one.rehearse([stage.command(20 + n, record, []) for n, record in enumerate(records)])
+        batches = [[stage.command(20 + n, record, []) for n, record in enumerate(records)]]
+        batches += [[stage.command(40 + n, replace(phone, order=50 + n, begins=60_000 + 20 * n, thing=50 + n), [])
+                     for n, phone in enumerate(phones)]]  # fmt: skip
+        posted, _ = await post_at_once([one, other], batches)
+    assert [stage.answer(outcome) for outcome in posted] == [stage.answer(outcome) for outcome in rehearsed]
+    assert {stage.answer(outcome)[0] for outcome in posted} == {"credited"}
+    left = await stored(stage)
+    assert len(left.provisional) == 7  # the phones' later rides
+    assert {row[1] for row in left.provisional} == {stage.reports[40 + n].activity_id for n in range(7)}
+    reasons = await fetch(
+        world.database,
+        "SELECT reason, count(*) AS n FROM ledger.transfer WHERE participant_id = ANY($1) AND kind = 'reversal' "
+        "GROUP BY reason",
+        stage.participant_ids,
+    )
+    assert [(row["reason"], row["n"]) for row in reasons] == [("superseded", 7)]
 
 
 async def test_a_record_that_is_refused_leaves_the_phone_alone(world: World) -> None:
@@ -366,6 +445,24 @@ async def test_of_sixteen_corrections_at_once_one_is_credited(world: World) -> N
             assert sorted(answer[0] for answer in answers) == ["credited"] + ["refused"] * 15
             assert {answer[1] for answer in answers if answer[0] == "refused"} == {"already-corrected"}
             assert len((await stored(stage)).claims) == 2
+
+
+async def test_of_sixteen_corrections_of_a_refused_event_at_once_one_is_credited(world: World) -> None:
+    """Each of another ride, of another person: only the event they replace is one."""
+    rivals = [
+        corrected(replace(RIDE, order=10 + n, payment=None, thing=n, who=n % 2, begins=20 * n), 0) for n in range(16)
+    ]
+    async with crowd(world, 16) as posters:
+        for _ in range(6):
+            stage = await world.people()
+            first, *others = [
+                [stage.command(n, order, [])] for n, order in enumerate([replace(HOME, before=10), *rivals])
+            ]
+            await posters[0].post(first)
+            answers = [stage.answer(one) for (one,) in await post_at_once(posters, others)]
+            assert sorted(answer[0] for answer in answers) == ["credited"] + ["refused"] * 15
+            assert {answer[1] for answer in answers if answer[0] == "refused"} == {"already-corrected"}
+            assert len((await stored(stage)).claims) == 1
 
 
 async def test_of_corrections_and_retractions_at_once_one_takes_it_back(world: World) -> None:

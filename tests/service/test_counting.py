@@ -266,7 +266,10 @@ async def test_of_phones_and_operators_at_once_one_operator_has_it(world: World)
             (winner,) = [place for place, answer in enumerate(answers) if answer[0] == "credited" and not answer[3]]
             assert acts[winner].source == "north"
             assert sum(answer[0] == "credited" for answer in answers) <= 2
-            holding = {row[2] for row in (await stored(stage)).claims}
+            left = await stored(stage)
+            waiting = {row[1] for row in left.provisional}  # nobody: a phone's credit is taken back with the record's
+            assert not waiting & {stage.reports[number].activity_id for number in numbers}
+            holding = {row[2] for row in left.claims}
             assert holding & {stage.reports[number].activity_id for number in numbers} == {
                 stage.reports[numbers[winner]].activity_id
             }

@@ -119,6 +119,27 @@ async def test_only_what_cannot_be_posted_fails(api: Api) -> None:
     assert [await transfers_of(api, person) for person in people] == [101] * 5
 
 
+async def test_a_rehearsal_fails_what_cannot_be_posted_and_judges_its_neighbours(api: Api) -> None:
+    person, other = await api.person(), await api.person()
+    good = [await report(api, (person, other)[number % 2]) for number in range(20)]
+    worth = good[0].verdict
+    assert isinstance(worth, Worth)
+    poison = [
+        replace(await report(api, person), scenario="shared\x00ebike"),
+        replace(await report(api, other), verdict=replace(worth, co2e=CO2e(2**63 - 1))),
+        replace(await report(api, person), methodology=None),
+    ]
+    repeated = await report(api, person, "twice")
+    commands = [poison[0], *good[:9], poison[1], repeated, *good[9:], await report(api, person, "twice"), poison[2]]
+    told = await api.platform.poster.rehearse(commands)
+    assert [place for place, name in enumerate(named(told)) if name == "posting-failed"] == [0, 10, len(commands) - 1]
+    assert (named(told).count("Credited"), named(told).count("Duplicate")) == (21, 1)
+    assert [await transfers_of(api, one) for one in (person, other)] == [0, 0]
+    real = await api.platform.poster.post(commands)
+    assert named(real) == named(told)
+    assert [await transfers_of(api, one) for one in (person, other)] == [11, 10]
+
+
 async def test_poison_in_one_request_spares_the_requests_gathered_with_it(api: Api, database: Database) -> None:
     person, other = await api.person(), await api.person()
     poison = replace(await report(api, person), scenario="\x00")
