@@ -1,4 +1,5 @@
-# One image, two commands: `api` (the default) and `worker`; `migrate` runs once before them, as the owner of the database.
+# One image, three commands: `api` (the default), `worker` and `publisher`; `migrate` runs once before them, as the owner of the
+# database.
 # The embedded servers are left out: PostgreSQL and Redis are the operator's own (see compose.yaml).
 
 FROM python:3.11-slim-bookworm AS build
@@ -11,7 +12,7 @@ RUN /opt/tanpuhui/bin/pip install --no-cache-dir --no-deps --no-build-isolation 
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home tanpuhui \
-    && install -d -o tanpuhui -m 0700 /var/lib/tanpuhui
+    && install -d -o tanpuhui -m 0700 /var/lib/tanpuhui /var/lib/tanpuhui-log /var/lib/tanpuhui-guard
 COPY --from=build /opt/tanpuhui /opt/tanpuhui
 ENV PATH=/opt/tanpuhui/bin:$PATH \
     PYTHONUNBUFFERED=1 \

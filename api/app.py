@@ -1,6 +1,7 @@
 """`create_app(settings)`: the only place where the parts of an API process are put together."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from api import log_files
 from api.auth import build_authenticator
 from api.dependencies import BODY_MODELS
 from api.observability import ObservabilityMiddleware, configure_logging, render_metrics
@@ -21,13 +23,18 @@ from api.problems import Problem, install_problem_handlers
 from api.rate_limit import build_rate_limiter
 from api.v1 import (
     activities,
+    audit,
+    events,
+    factor_sets,
     health,
+    log,
     manifests,
     methodologies,
     participants,
     points,
     problem_pages,
     quantify,
+    receipts,
     registers,
     retractions,
     settlements,
@@ -42,6 +49,9 @@ from service.clock import Fresh, system_clock
 from service.database import LOST, open_pool, require_schema
 from service.keyring import load_keyring
 from service.keyring_check import adopt_keyring
+from service.log.guard import Guard
+from service.log.refusals import REFUSALS
+from service.log.watch import PostingSuspended, Watch, keep_watching
 from service.manifests import DayNotClosable, ManifestConflict, ManifestOutOfSequence, SourceKeyConflict
 from service.migrations import expected_version
 from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound, ProgrammeMismatch
@@ -69,10 +79,19 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     ManifestConflict: lambda conflict: Problem("manifest-conflict", digest=conflict.digest),
     ManifestOutOfSequence: lambda error: Problem("manifest-out-of-sequence", expected=error.expected),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
+    PostingSuspended: lambda error: _suspended(error.code),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
     # Reads do not wait for a lost database: whoever reads may simply ask again.
     **dict.fromkeys(LOST, lambda _: Problem("temporarily-unavailable", headers=_AWAY)),
 }
+
+
+def _suspended(code: str) -> Problem:
+    why = REFUSALS.get(code)
+    words: dict[str, Any] = (
+        {} if why is None else {"why_zh": why.zh, "why_en": why.en, "do_zh": why.remedy_zh, "do_en": why.remedy_en}
+    )
+    return Problem("posting-suspended", headers={"Retry-After": "30"}, reason=code, **words)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -95,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
+    app.state.stopping = threading.Event()  # answers that have no end look at it
     modules = (
         points,
         retractions,
@@ -106,7 +126,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         waivers,
         manifests,
         methodologies,
+        factor_sets,
         quantify,
+        receipts,
+        audit,
+        log,
+        events,
         problem_pages,
         health,
     )
@@ -116,6 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         *(module.router for module in modules),
     ):  # the busiest are found first
         app.include_router(router, prefix="/v1")
+    app.include_router(log_files.router)
     app.add_route("/metrics", _metrics, include_in_schema=False)
     app.add_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
@@ -143,6 +169,8 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
         async with pool.acquire() as connection:
             await require_schema(connection, expected_version())
             await adopt_keyring(connection, keyring)
+            watch = Watch(Guard(settings.guard_file), settings.log_dir)
+            await watch.refresh(connection)
             approvals = Approvals(settings.approvers_file, settings.programme)
             await approvals.refresh(connection)
             rules = await load_rulebook(
@@ -153,6 +181,7 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
                 require_approvals=settings.require_approvals,
             )
         stack.push_async_callback(_cancelled, asyncio.create_task(keep_fresh(pool, approvals), name="approvals"))
+        stack.push_async_callback(_cancelled, asyncio.create_task(keep_watching(pool, watch), name="log watch"))
         fresh = Fresh(system_clock(settings.clock_offset))
         limiter = build_rate_limiter(settings)
         await limiter.start()
@@ -160,7 +189,13 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
         authenticator = build_authenticator(settings)
         stack.push_async_callback(authenticator.close)
         poster = Poster(
-            pool, rules, fresh, clock_offset=settings.clock_offset, lanes=lanes, queue_items=settings.poster_queue_items
+            pool,
+            rules,
+            fresh,
+            clock_offset=settings.clock_offset,
+            lanes=lanes,
+            queue_items=settings.poster_queue_items,
+            may_post=watch.require,
         )
         stack.push_async_callback(poster.stop)
         yield Platform(
@@ -173,6 +208,7 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             authenticator=authenticator,
             limiter=limiter,
             balances=BalanceReader(pool, fresh.clock),
+            watch=watch,
         )
 
 

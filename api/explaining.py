@@ -12,12 +12,21 @@ from ledger.journal import Line, Transfer
 from ledger.units import CO2e, Points
 from service.explaining import ExplainedTransfer
 from service.quantification.expression import plain
-from service.quantification.model import Methodology
+from service.quantification.model import Methodology, Source
 from service.quantification.points import PointsRule, campaign_points, points_for
-from service.quantification.quantify import Explanation
+from service.quantification.quantify import Explanation, FactorUsed
 from service.reading import StatedTransfer
 
-__all__ = ["arithmetic_view", "explanation_view", "methodology_view", "stated_view", "transfer_view", "word"]
+__all__ = [
+    "arithmetic_view",
+    "explanation_view",
+    "factor_view",
+    "methodology_view",
+    "source_view",
+    "stated_view",
+    "transfer_view",
+    "word",
+]
 
 
 def transfer_view(transfer: Transfer, language: Language) -> dict[str, Any]:
@@ -81,11 +90,12 @@ def _become(reversed_by: UUID | None, matured_by: UUID | None) -> dict[str, Any]
     return {"reversed_by": reversed_by and str(reversed_by), "matured_by": matured_by and str(matured_by)}
 
 
-_STANDING = ("status", "status_title", "confidence", "confidence_title")
+_STANDING = ("status", "status_title", "credited_as", "credited_as_title", "confidence", "confidence_title")
 
 
 def methodology_view(methodology: Methodology, language: Language) -> dict[str, Any]:
-    """Which document it is, and how far it may be relied on; `confidence` is the formula's."""
+    """Which document it is, and how far it may be relied on: `credited_as` is the status its credits have, `confidence`
+    the formula's."""
     return {
         "id": methodology.id,
         "version": methodology.version,
@@ -93,6 +103,8 @@ def methodology_view(methodology: Methodology, language: Language) -> dict[str, 
         "title": getattr(methodology.title, language),
         "status": methodology.status,
         "status_title": word(methodology.status, language),
+        "credited_as": methodology.credited_as,
+        "credited_as_title": word(methodology.credited_as, language),
         "confidence": methodology.formula_confidence,
         "confidence_title": word(methodology.formula_confidence, language),
         "jurisdiction": methodology.jurisdiction,
@@ -238,24 +250,33 @@ def arithmetic_view(explanation: Explanation, document: Mapping[str, Any], langu
             }
             for used in explanation.inputs
         ],
-        "factors": [
-            {
-                "name": factor.name,
-                "value": plain(factor.used.value),
-                "unit": factor.unit,
-                "meaning": getattr(factor.meaning, language),
-                "in_force": str(factor.used.span),
-                "confidence": factor.used.confidence,
-                "confidence_title": word(factor.used.confidence, language),
-                "source": {
-                    "title": getattr(factor.used.source.title, language),
-                    "publisher": getattr(factor.used.source.publisher, language),
-                    "published": factor.used.source.published,
-                    "url": factor.used.source.url,
-                },
-            }
-            for factor in explanation.factors
-        ],
+        "factors": [factor_view(factor, language) for factor in explanation.factors],
         "conditions": [condition_view(shown, language) for shown in explanation.conditions],
         **measured_view(explanation, language),
+    }
+
+
+def factor_view(factor: FactorUsed, language: Language) -> dict[str, Any]:
+    """A figure with what stands behind it; `pinned` names the factor set it was taken from."""
+    used = factor.used
+    return {
+        "name": factor.name,
+        "value": plain(used.value),
+        "unit": factor.unit,
+        "meaning": getattr(factor.meaning, language),
+        "in_force": str(used.span),
+        "confidence": used.confidence,
+        "confidence_title": word(used.confidence, language),
+        "source": source_view(used.source, language),
+        "pinned": used.pinned and {"set": used.pinned.set, "figure": used.pinned.figure, "digest": used.pinned.digest},
+    }
+
+
+def source_view(source: Source, language: Language) -> dict[str, Any]:
+    """Where a figure comes from."""
+    return {
+        "title": getattr(source.title, language),
+        "publisher": getattr(source.publisher, language),
+        "published": source.published,
+        "url": source.url,
     }

@@ -13,11 +13,13 @@ from service.activities.store import read_licence
 from service.clock import Fresh, shanghai_day
 from service.database import LOST, Pool
 from service.keyring import Keyring
+from service.log.watch import Watch
 from service.poster import Poster
 from service.reading import BalanceReader
 from service.settings import Settings
 
 COUNTED_AT_ONCE = 2  # days of sources: long reads, which must not take the poster's connections
+MOST_STREAMS = 64  # of events; each looks into the database twice a second
 LICENCE_STALE_S = 60.0
 LICENCE_FRESH_S = 1.0  # how long a change to a source's registration may take to be seen by every process
 
@@ -35,7 +37,9 @@ class Platform:
     authenticator: Authenticator
     limiter: RateLimiter
     balances: BalanceReader
+    watch: Watch
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTED_AT_ONCE))
+    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
 
     async def licence(self, uri: str) -> Licence | None:

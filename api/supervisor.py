@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from service.settings import PREFIX, Settings
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 40.0  # the poster waits up to 20 s for a lost database before it gives its requests up
+LOG_STOPS_WITHIN_S = 15.0  # each of the log's processes finishes what waits, for five seconds at most
 ORPHANS_END_WITHIN_S = 10.0
 WATCH_EVERY_S = 0.3
 RESTART_PAUSE_S = 1.0
@@ -70,12 +71,13 @@ class RunningPlatform:
     _metrics: dict[str, str] = field(default_factory=dict)
 
     def start_children(self) -> None:
-        """Start the API processes and the worker, and wait until the platform answers."""
+        """Start the API processes, the worker and the publisher, and wait until the platform answers."""
         self._metrics = metrics_environment(self.settings.data_dir)
         fd = str(self._listening.fileno())
         for number in range(self.settings.api_processes):
             self._start(f"api {number + 1}", ["api", "--fd", fd], self.urls.app)
         self._start("worker", ["worker"], self.urls.sequencer)
+        self._start("publisher", ["publisher"], self.urls.sequencer)
         self._wait_ready()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._watcher.start()
@@ -91,6 +93,7 @@ class RunningPlatform:
                 PREFIX + "DATA_DIR": str(self.settings.data_dir.absolute()),
                 PREFIX + "PORT": str(self.settings.port),
                 PREFIX + "LOG_LEVEL": self.settings.log_level,
+                PREFIX + "GUARD_FILE": str(self.settings.guard_file.absolute()),
             }
         )
         self._children.append(_Child(name, command, environment, self._spawn(command, environment)))
@@ -154,16 +157,13 @@ class RunningPlatform:
         self._ending.set()
         if self._watcher:
             self._watcher.join()
-        for child in self._children:
-            if child.process.poll() is None:
-                child.process.send_signal(signal.SIGTERM)
-        give_up = time.monotonic() + STOP_WITHIN_S
-        for child in self._children:
-            try:
-                child.process.wait(max(0.1, give_up - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        # In this order what was answered gets its place in the log, and then comes under a last checkpoint.
+        for verb, within_s in (
+            ("api", STOP_WITHIN_S),
+            ("worker", LOG_STOPS_WITHIN_S),
+            ("publisher", LOG_STOPS_WITHIN_S),
+        ):
+            _end([child.process for child in self._children if child.name.split()[0] == verb], within_s)
         self._listening.close()
         os.close(self._leash)
         os.close(self._held)
@@ -171,14 +171,29 @@ class RunningPlatform:
         self._servers.stop()
 
 
+def _end(processes: "Sequence[subprocess.Popen[bytes]]", within_s: float) -> None:
+    """Let them finish, and kill what has not ended by then."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    give_up = time.monotonic() + within_s
+    for process in processes:
+        try:
+            process.wait(max(0.1, give_up - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def start_platform(settings: Settings, say: Say) -> RunningPlatform:
     """Start everything in `settings.data_dir`. Raises CannotStart, EmbeddedServersError."""
     if settings.mode == "production" or settings.database_url:
         raise CannotStart(
             "this command runs the embedded servers, for development. With a PostgreSQL of your own run "
-            "`tanpuhui migrate`, then `tanpuhui api` and `tanpuhui worker`, each with TANPUHUI_DATABASE_URL for its "
-            "own role (docs/operations.md)."
+            "`tanpuhui migrate`, then `tanpuhui api`, `tanpuhui worker` and `tanpuhui publisher`, each with "
+            "TANPUHUI_DATABASE_URL for its own role (docs/operations.md)."
         )
+    _put_old_guard_aside(settings, say)
     say("启动内置 PostgreSQL 与 Valkey", "starting the embedded PostgreSQL and Valkey")
     servers = start_embedded(settings.data_dir)
     try:
@@ -197,7 +212,7 @@ def start_platform(settings: Settings, say: Say) -> RunningPlatform:
     platform = RunningPlatform(
         f"http://{settings.host}:{port}", settings, issuer, servers.urls, servers, listening, leash, held
     )
-    say("启动接口与日志进程", "starting the API and the log's worker")
+    say("启动接口、日志与发布进程", "starting the API, the log's worker and its publisher")
     try:
         platform.start_children()
     except BaseException:
@@ -205,6 +220,16 @@ def start_platform(settings: Settings, say: Say) -> RunningPlatform:
         raise
     _remember(platform)
     return platform
+
+
+def _put_old_guard_aside(settings: Settings, say: Say) -> None:
+    """The guard of a platform whose whole directory was removed, log included, guards nothing any more: whoever starts
+    afresh gets a new log. Where anything is left of the old one, it stands."""
+    guard = settings.guard_file
+    if guard.exists() and not (settings.data_dir / "servers").exists() and not settings.log_dir.exists():
+        aside = guard.with_name(f"{guard.name}.former-{time.time_ns()}")
+        guard.replace(aside)
+        say(f"此前的平台已移除，其防分叉记录移至 {aside}", "the guard of a platform that was removed is put aside")
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -252,7 +277,8 @@ def _remember(platform: RunningPlatform) -> None:
     """Where the platform runs, for the other commands: `import` finds its address, `ledger check` its database. Mode
     0600."""
     path = platform.settings.data_dir / "platform.json"
-    document = {"url": platform.url, "pid": os.getpid(), "auditor_url": platform.urls.auditor}
+    urls = {"auditor_url": platform.urls.auditor, "sequencer_url": platform.urls.sequencer}
+    document = {"url": platform.url, "pid": os.getpid(), **urls}
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(document, file)
@@ -264,13 +290,15 @@ class KnownPlatform:
 
     url: str
     auditor_url: str
+    sequencer_url: str
 
 
 def find_platform(data_dir: Path) -> KnownPlatform | None:
     """The platform that runs from this directory, if one answers."""
     try:
         document = json.loads((data_dir / "platform.json").read_bytes())
+        known = KnownPlatform(document["url"], document["auditor_url"], document["sequencer_url"])
         httpx.get(f"{document['url']}/v1/health/alive", timeout=5).raise_for_status()
-    except (OSError, ValueError, httpx.HTTPError):
+    except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None
-    return KnownPlatform(document["url"], document["auditor_url"])
+    return known

@@ -8,7 +8,7 @@ import asyncpg
 
 from ledger.errors import LeafInvalid
 from ledger.journal import KINDS
-from ledger.leaves import read_leaf
+from ledger.leaf_reading import read_leaf
 
 _PARTICIPANT_SIDES = """
     sided AS (

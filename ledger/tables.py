@@ -1,6 +1,7 @@
 """The tables of schema `ledger`, as SQLAlchemy Core. The migrations create them; a test compares the two.
  Key families (docs/ledger.md): every table with `participant_id` has it in every key; `leaf_queue` and `leaf` belong to
-the log; `log_head`, `fold_head` and `system_total` are single-writer rows behind the log.
+the log; `log_head`, `fold_head`, `system_total`, `checkpoint`, `log_state` and the tables of seals have
+one writer, behind the log.
 """
 
 from sqlalchemy import (
@@ -12,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -148,4 +150,58 @@ system_total = Table(
     Column("asset", Text, primary_key=True),
     Column("account", Text, primary_key=True),
     Column("amount", BigInteger, nullable=False),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("signed_at", DateTime(timezone=True), nullable=False),
+)
+
+log_state = Table(
+    "log_state",
+    metadata,
+    Column("only", Boolean, primary_key=True, server_default=text("true")),
+    Column("epoch", Integer, nullable=False),
+    Column("refused", Text),
+)
+
+seal = Table(
+    "seal",
+    metadata,
+    Column("programme", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("participants", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("sealed_at", DateTime(timezone=True), nullable=False),
+)
+
+seal_head = Table(
+    "seal_head",
+    metadata,
+    Column("only", Boolean, primary_key=True, server_default=text("true")),
+    Column("sealed_to", BigInteger, nullable=False),
+)
+
+sealed_account = Table(
+    "sealed_account",
+    metadata,
+    Column("participant_id", Uuid, primary_key=True),
+    Column("programme", Text, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    *(_amount(f"{asset}_{name}") for asset in ("co2e", "points") for name in ("available", "pending", "held", "debt")),
+    postgresql_with={"fillfactor": 70},
+)
+
+sealed_bucket = Table(
+    "sealed_bucket",
+    metadata,
+    Column("participant_id", Uuid, primary_key=True),
+    Column("expires_on", Date, primary_key=True),
+    Column("available", BigInteger, nullable=False),
+    postgresql_with={"fillfactor": 70},
 )

@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sqlalchemy import Boolean, Column, Date, DateTime, LargeBinary, Text
 from sqlmodel import Field
 
-from ledger.leaves import NONCE_BYTES, RuleApproval, RuleFacts, rule_leaf
+from ledger.ed25519 import read_ed25519
+from ledger.leaves import NONCE_BYTES
+from ledger.notices import RuleApproval, RuleFacts, rule_leaf
 from ledger.store import queue_leaf
 from service.clock import Fresh, shanghai_day
 from service.database import FAULTS, Connection, Pool, ServiceTable
-from service.ed25519 import read_ed25519
 
 _log = structlog.get_logger(__name__)
 

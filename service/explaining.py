@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,10 +14,10 @@ from ledger.store import Posted, read_transfer
 from service.activities.rules import RuleBook
 from service.activities.store import RecordedActivity, read_activity
 from service.database import Connection
-from service.quantification.model import ActivityData, Methodology
+from service.quantification.evidence import activity_data
+from service.quantification.model import Methodology
 from service.quantification.points import PointsRule
 from service.quantification.quantify import ConditionShown, Explanation, explain
-from service.quantification.readings import Readings, parse_readings
 from service.quantification.refusals import ConditionNotMet
 from service.quantification.settlement import explain_settlement
 from service.reading import Awaited
@@ -107,21 +106,6 @@ async def explain_transfer(
         _settled(waiting, methodology) if waiting["outcome"] else None,
         *await _replacements(tx, posted),
     )
-
-
-def activity_data(document: Mapping[str, Any]) -> ActivityData:
-    """What was measured, out of the evidence."""
-    return ActivityData(
-        datetime.fromisoformat(document["started_at"]),
-        datetime.fromisoformat(document["ended_at"]),
-        {name: Decimal(value) for name, value in document["inputs"].items()},
-        _readings(document.get("readings", {})),
-        _readings(document.get("baseline", {})),
-    )
-
-
-def _readings(series: Mapping[str, Any]) -> dict[str, Readings]:
-    return {name: parse_readings(value) for name, value in series.items()}
 
 
 def _settled(row: asyncpg.Record, methodology: Methodology) -> SettledCredit:

@@ -10,7 +10,7 @@ import orjson
 
 from ledger.units import CO2e
 from service.clock import shanghai_day
-from service.explaining import activity_data
+from service.quantification.evidence import activity_data
 from service.quantification.model import ActivityData, Methodology
 from service.quantification.points import (
     NoPointsRuleInForce,

@@ -17,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from service.ed25519 import read_ed25519
+from ledger.ed25519 import read_ed25519
 
 _HEADER = frozenset({"alg", "kid", "typ", "cty"})
 _COORDINATE_BYTES = 32
@@ -107,6 +107,21 @@ def read_public_key(jwk: Mapping[str, str]) -> str:
     except (NotJws, UnsupportedAlgorithm):
         raise ValueError("the coordinates are base64url of 32 bytes each") from None
     return json.dumps(required, separators=(",", ":"), sort_keys=True)
+
+
+def ed25519_jwk(public: bytes) -> str:
+    """The one text of an Ed25519 key of 32 bytes. Raises ValueError for a point of small order."""
+    x = base64.urlsafe_b64encode(public).rstrip(b"=").decode("ascii")
+    return read_public_key({"crv": "Ed25519", "kty": "OKP", "x": x})
+
+
+def raw_public_key(public_key: str) -> tuple[str, bytes]:
+    """The algorithm, `ed25519` or `p256`, and the bytes of a key as `read_public_key` wrote it: 32 of Ed25519, 64 of
+    P-256 (x, then y)."""
+    jwk = json.loads(public_key)
+    names = ("x",) if jwk["kty"] == "OKP" else ("x", "y")
+    raw = b"".join(base64.urlsafe_b64decode(jwk[name] + "=") for name in names)
+    return "ed25519" if jwk["kty"] == "OKP" else "p256", raw
 
 
 def thumbprint(public_key: str) -> bytes:

@@ -18,13 +18,14 @@ import orjson
 from sqlalchemy import Column, Date, DateTime, Integer, LargeBinary, Text
 from sqlmodel import Field
 
-from ledger.leaves import NONCE_BYTES, ManifestFacts, manifest_leaf
+from ledger.leaves import NONCE_BYTES
+from ledger.notices import KeyFacts, ManifestFacts, key_leaf, manifest_leaf
 from ledger.store import queue_leaf
 from service.activities.intake import event_key
 from service.activities.licences import Licence
 from service.clock import SHANGHAI, Fresh
 from service.database import Connection, ServiceTable
-from service.jws import Jws, SignatureRefused, payload_of, thumbprint, verify_jws
+from service.jws import Jws, SignatureRefused, payload_of, raw_public_key, thumbprint, verify_jws
 from service.keyring import Keyring
 
 VERSION = "1"
@@ -275,6 +276,7 @@ _OPEN_DAYS = f"""
 
 _KEYS = "SELECT key_id, public_key, valid_from, valid_to FROM service.source_key WHERE source_id = $1"
 
+_LOCK_SOURCE = "SELECT 1 FROM service.source WHERE source_id = $1 FOR UPDATE"
 _REGISTER_KEY = """
     INSERT INTO service.source_key AS k (source_id, key_id, public_key, valid_from, valid_to, registered_at)
     VALUES ($1, $2, $3, $4, $5, clock_timestamp())
@@ -287,13 +289,34 @@ _REGISTER_KEY = """
 _LATE = "SELECT key FROM service.event_key WHERE key = ANY($1) AND activity_id >= $2 AND activity_id < $3"
 
 
-async def register_key(tx: Connection, source_id: int, key: RegisteredKey) -> None:
+async def register_key(
+    tx: Connection, licence: Licence, key: RegisteredKey, fresh: Fresh, clock_offset: timedelta
+) -> None:
     """Register a source's public key, or end it, or let it end earlier: never later, and never again without an end.
+    What changes is announced in the log. Call it inside a transaction.
 
     Raises SourceKeyConflict.
     """
+    source_id = licence.source_id
+    await tx.execute(_LOCK_SOURCE, source_id)
+    before = await tx.fetchrow(_KEYS + " AND key_id = $2", source_id, key.key_id)
     if not await tx.fetchval(_REGISTER_KEY, source_id, key.key_id, key.public_key, key.valid_from, key.valid_to):
         raise SourceKeyConflict
+    changes: list[tuple[str, datetime]] = []
+    if before is None:
+        changes.append(("added", key.valid_from))
+    if key.valid_to is not None and (before is None or before["valid_to"] != key.valid_to):
+        changes.append(("revoked", key.valid_to))
+    if changes:
+        now: datetime = await tx.fetchval("SELECT clock_timestamp() + $1::interval", clock_offset)
+        for action, since in changes:
+            await queue_leaf(tx, key_leaf(_announced(licence, key, action, since), now, fresh.random(NONCE_BYTES)))
+
+
+def _announced(licence: Licence, key: RegisteredKey, action: str, since: datetime) -> KeyFacts:
+    algorithm, public = raw_public_key(key.public_key)
+    mark = thumbprint(key.public_key).hex()
+    return KeyFacts(licence.programme, action, "source", licence.uri, mark, algorithm, public.hex(), since)
 
 
 async def read_keys(tx: Connection, source_id: int) -> list[RegisteredKey]:

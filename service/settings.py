@@ -18,6 +18,7 @@ from service.keyring import readable_by_others
 
 PREFIX = "TANPUHUI_"
 DEVELOPMENT_ISSUER = "tanpuhui-development"
+DEVELOPMENT_ORIGIN = "localhost/log"
 
 Status = Literal["official", "group_standard", "platform_table", "demonstration"]
 ALL_STATUSES: frozenset[Status] = frozenset({"official", "group_standard", "platform_table", "demonstration"})
@@ -134,8 +135,9 @@ class Settings(BaseSettings):
     rules_dir: Annotated[
         Path | None,
         Meaning(
-            "a deployment's own documents, read beside the shipped ones: methodologies/*.yaml, points/*.yaml",
-            "本部署自有的规则文档目录，与随附文档一并读取：methodologies/*.yaml、points/*.yaml",
+            "a deployment's own documents, read beside the shipped ones: methodologies/*.yaml, points/*.yaml and "
+            "factor_sets/*.yaml",
+            "本部署自有的规则文档目录，与随附文档一并读取：methodologies/*.yaml、points/*.yaml、factor_sets/*.yaml",
             default="none / 无",
         ),
     ] = None
@@ -155,6 +157,60 @@ class Settings(BaseSettings):
             default="development: false; production: true",
         ),
     ] = Field(default_factory=lambda values: values.get("mode") == "production")
+
+    log_origin: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*(/[A-Za-z0-9._~-]+)*$", max_length=200),
+        Meaning(
+            "name of the transparency log, for good: where its /log is served, without https://",
+            "透明日志的名称，一经启用不得更改：即 /log 的公开地址，不含 https://",
+        ),
+    ] = DEVELOPMENT_ORIGIN
+    log_dir: Annotated[
+        Path,
+        Meaning(
+            "tiles, entry bundles and checkpoints of the log; the publisher writes them, the API serves them",
+            "透明日志的分片、条目包与检查点目录：由发布进程写入，接口只读",
+            default="data_dir/log",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "log")
+    log_key_file: Annotated[
+        Path,
+        Meaning(
+            "the log's signing key, mode 0600; only the publisher may read it",
+            "日志签名私钥文件，权限 0600，仅发布进程可读",
+            default="data_dir/log.key",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "log.key")
+    guard_file: Annotated[
+        Path,
+        Meaning(
+            "the fork guard: what was last signed; kept outside data_dir and outside the database's backups",
+            "防分叉记录：最近一次签署的检查点；须放在 data_dir 与数据库备份之外",
+            default="beside data_dir: its name and .guard / 与 data_dir 同级，其名加 .guard",
+        ),
+    ] = Field(default_factory=lambda values: _beside(values.get("data_dir", Path(".data"))))
+    checkpoint_interval_ms: Annotated[
+        int,
+        Field(ge=100, le=3_600_000),
+        Meaning("pause between two checkpoints of a log that grows", "日志增长时两次检查点之间的间隔（毫秒）"),
+    ] = 1_000
+    witness_policy: Annotated[
+        Path | None,
+        Meaning(
+            "a witness policy: the file that says who is asked to cosign checkpoints, and how many must",
+            "见证策略文件：由谁为检查点联合签名，须有几方",
+            default="none: nobody is asked / 无，即不请见证方",
+        ),
+    ] = None
+    witness_timeout_ms: Annotated[
+        int,
+        Field(ge=100, le=30_000),
+        Meaning(
+            "longest wait for witnesses; a checkpoint is then shown without the quorum",
+            "等待见证方的最长时间（毫秒），超过即先行公布未达法定数的检查点",
+        ),
+    ] = 2_000
 
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20), Meaning("largest request body, in bytes", "请求体上限（字节）")
@@ -252,6 +308,7 @@ class Settings(BaseSettings):
 def production_faults(settings: Settings) -> list[str]:
     """Everything in these settings that production mode refuses, each with what to do; empty when safe."""
     faults = [*_engine_faults(settings), *_token_faults(settings), *_keyring_faults(settings.keyring_file)]
+    faults += _log_faults(settings)
     if "demonstration" in settings.allowed_statuses:
         faults.append(
             "demonstration methodologies earn no real points: take demonstration out of TANPUHUI_ALLOWED_STATUSES"
@@ -303,6 +360,24 @@ def _keyring_faults(keyring: Path) -> list[str]:
     if readable_by_others(keyring):
         return [f"the keyring {keyring} may be read by every user of this machine: chmod 600 it"]
     return []
+
+
+def _log_faults(settings: Settings) -> list[str]:
+    faults = []
+    if settings.log_origin == DEVELOPMENT_ORIGIN:
+        faults.append("the log has no name of its own: set TANPUHUI_LOG_ORIGIN to where /log is served, for good")
+    guard, data = settings.guard_file.absolute(), settings.data_dir.absolute()
+    if guard.is_relative_to(data):
+        faults.append(
+            f"the guard {guard} would be restored together with {data}: put TANPUHUI_GUARD_FILE outside of it, on "
+            "another disk if there is one"
+        )
+    return faults
+
+
+def _beside(data_dir: Path) -> Path:
+    absolute = data_dir.absolute()
+    return absolute.with_name(f"{absolute.name}.guard")
 
 
 def _hosts_without_tls(url: str) -> list[str]:

@@ -18,7 +18,8 @@ from ledger.journal import (
     Transfer,
     no_balances,
 )
-from ledger.leaves import CreditFacts, ManifestFacts, MaturityFacts, RuleApproval, RuleFacts
+from ledger.leaves import CreditFacts, MaturityFacts
+from ledger.notices import ManifestFacts, RuleApproval, RuleFacts
 
 PARTICIPANT = UUID("5b0f6c1e-7d3a-4c57-9a36-0d4f4b2c9a11")
 

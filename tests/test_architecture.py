@@ -36,6 +36,7 @@ DATABASE_AND_WEB = [name for name in BLOCKED if name not in ("orjson",)]
 MIGRATIONS = {
     "0001_ledger_log_and_activities.py": "2d864337c75adb1a25c91e47b6e84842dadfbca1bfa438530a6aa5606f3221d6",
     "0002_what_counts.py": "d3ca83fa0b1f4c6e8da5143252b493a0303787fe4ca318dd07192a85a03285f8",
+    "0003_the_log_is_signed.py": "cabbef268500353dbfaceae4181686fc190abbfa91eb7a2da6ea36782ee6acf3",
 }
 
 _PROGRAM = """
@@ -60,6 +61,15 @@ def imported(modules: str, blocked: list[str]) -> subprocess.CompletedProcess[st
 
 def test_the_pure_half_of_the_ledger_needs_only_the_standard_library() -> None:
     done = imported("ledger.units ledger.errors ledger.journal ledger.leaves", [*BLOCKED, "yaml", "pint", "numpy"])
+    assert done.returncode == 0, done.stderr
+
+
+def test_verifying_needs_the_standard_library_and_cryptography() -> None:
+    files = (ROOT / "ledger" / "verify").glob("*.py")
+    modules = " ".join(["ledger.__main__", "ledger.bundle", *(f"ledger.verify.{file.stem}" for file in files)])
+    done = imported(
+        modules, [*BLOCKED, "yaml", "pint", "numpy", "pyarrow", "rich", "tzdata", "service", "api", "tests"]
+    )
     assert done.returncode == 0, done.stderr
 
 

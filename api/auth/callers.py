@@ -11,8 +11,8 @@ Role = Literal["provider", "participant", "operator", "auditor"]
 
 # A token carries these scopes of its role or fewer, never others: an issuer's mistake gives nobody more than its role.
 ROLE_SCOPES: dict[str, frozenset[str]] = {
-    "provider": frozenset({"activities:write", "manifests:read", "settlements:read"}),
-    "participant": frozenset({"balance:read", "waivers:write"}),
+    "provider": frozenset({"activities:write", "events:read", "manifests:read", "settlements:read"}),
+    "participant": frozenset({"balance:read", "events:read", "waivers:write"}),
     "operator": frozenset(
         {
             "participants:enrol",
@@ -21,12 +21,13 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
             "waivers:write",
             "credits:reverse",
             "balance:read",
+            "events:read",
             "rules:approve",
             "manifests:read",
             "settlements:read",
         }
     ),
-    "auditor": frozenset({"balance:read", "audit:read", "manifests:read", "settlements:read"}),
+    "auditor": frozenset({"balance:read", "audit:read", "events:read", "manifests:read", "settlements:read"}),
 }
 
 REALM = "tanpuhui"

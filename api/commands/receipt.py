@@ -13,8 +13,9 @@ from rich.markup import escape
 from api.commands.environment import Json, development_issuer, fail, read_settings
 from api.demonstration import Terminal
 from api.supervisor import find_platform
-from ledger.errors import LedgerError, NoteInvalid
+from ledger.errors import LedgerError, NoteInvalid, PolicyInvalid
 from ledger.notes import VerifierKey, parse_verifier
+from ledger.policy import Policy, read_policy
 from ledger.receipts import BalanceReceipt, Receipt, verify_any
 from service.clock import SHANGHAI
 from service.log.files import VERIFIER_KEY
@@ -100,8 +101,12 @@ def verify(
     vkey: Annotated[
         str | None,
         typer.Option(
-            help="日志公钥，或存有公钥的文件；缺省为本机平台的公钥。 The log's verifier key, or a file of it."
+            help="日志公钥，或存有公钥的文件；缺省为策略所列或本机平台的公钥。 The log's verifier key, or a file of it."
         ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="见证策略文件：所列见证方须达法定数。 A witness policy, whose quorum must have cosigned."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -110,11 +115,17 @@ def verify(
     划转回执与余额回执皆可。以您信任的日志公钥核对签名，再由条目逐层算到已签名的根；不需要平台。
 
     Holds the checkpoint's signature against a key that you trust, then computes the path from the entry to the signed
-    root. It needs no platform.
+    root. It needs no platform. With --policy, enough witnesses must have cosigned the checkpoint as well.
     """
     terminal = Terminal(as_json)
+    witnesses = _policy(policy)
+    logs = [log.key for log in witnesses.logs] if witnesses else []
+    keys = logs if logs and vkey is None else _keys(vkey)
     try:
-        receipt = verify_any(file.read_text("utf-8"), _keys(vkey))
+        if witnesses is None:
+            receipt = verify_any(file.read_text("utf-8"), keys)
+        else:
+            receipt = verify_any(file.read_text("utf-8"), [*keys, *witnesses.keys], witnesses.check)
     except (OSError, UnicodeDecodeError) as error:
         fail(f"无法读取 {file}：{error}", f"{file} cannot be read: {error}")
     except LedgerError as error:
@@ -123,12 +134,22 @@ def verify(
             raise typer.Exit(1) from None
         fail(f"回执无效：{error}", f"this receipt proves nothing: {error}")
     terminal.say("[green]回执有效[/green]", "this receipt is good")
+    if witnesses is not None:
+        quorum = witnesses.quorum or "none"
+        terminal.say(f"  符合见证策略：{escape(quorum)}", "the witness policy is met")
     if isinstance(receipt, BalanceReceipt):
         _explain_balance(receipt, terminal)
         terminal.finish(_document(receipt.seal) | {"balance": json.loads(receipt.record)})
     else:
         _explain(receipt, terminal)
         terminal.finish(_document(receipt))
+
+
+def _policy(path: Path | None) -> Policy | None:
+    try:
+        return None if path is None else read_policy(path)
+    except PolicyInvalid as error:
+        fail("见证策略文件无法使用。", str(error))
 
 
 def _keys(given: str | None) -> list[VerifierKey]:

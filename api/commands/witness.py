@@ -58,12 +58,12 @@ def serve(
     Cosigns a checkpoint only if the log goes on from the one it saw before; what it saw is on the disk before it
     answers.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     memory = Memory(directory)
     try:
         witness = Witness(load_witness_key(directory), [key for text in log for key in _log_keys(text)], memory)
         with memory.held():
             witness.require_memory()
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
             typer.echo(f"{witness.signer.verifier}", err=True)
             config = uvicorn.Config(
                 witness_app(witness, time.time),

@@ -698,17 +698,18 @@ _ACTIVITY = (
     ProblemType(
         "already-corrected",
         409,
-        Text("所更正的事件已撤回", "What it corrects was taken back"),
+        Text("所更正的事件已撤回或更正", "What it corrects was taken back or corrected"),
         Text(
-            "所更正的事件此前已由 {reversal} 撤回；只能更正仍然有效的事件。",
-            "The event that this one replaces was taken back by {reversal} before; a correction corrects what stands.",
+            "所更正的事件此前已撤回或更正；只能更正仍然有效的事件，每个事件只能更正一次。",
+            "The event that this one replaces was taken back or corrected before; a correction corrects what stands, "
+            "and an event has one.",
         ),
         Text(
             "此结论不再改变；需要再次更正时，replaces 填最近一次更正的 id，或以新事件报送。",
             "This answer is final; to correct a correction, name that one in `replaces`, or report a new event.",
         ),
         final=True,
-        shown=("reversal",),
+        shown=("reversal", "correction"),
     ),
     ProblemType(
         "nothing-to-retract",
@@ -854,6 +855,54 @@ _RECORDS = (
         shown=("name",),
     ),
     ProblemType(
+        "log-not-found",
+        404,
+        Text("日志中没有此文件", "No such file of the log"),
+        Text("日志中没有 {name}。", "The log has no {name}."),
+        Text(
+            "先取 /log/checkpoint，按其大小推算分片路径；格式见 C2SP tlog-tiles。",
+            "Fetch /log/checkpoint first: its size tells which tiles there are, by the paths of C2SP tlog-tiles.",
+        ),
+        shown=("name",),
+    ),
+    ProblemType(
+        "receipt-not-ready",
+        404,
+        Text("回执尚未生成", "The receipt is not ready"),
+        Text(
+            "尚无检查点涵盖这笔划转；通常在入账后一两秒内生成。",
+            "No checkpoint covers the transfer yet; one does a second or two after the posting.",
+        ),
+        Text(
+            "稍后再取，或以 Prefer: wait=5 请求等待。",
+            "Ask again in a moment, or let the answer wait with Prefer: wait=5.",
+        ),
+    ),
+    ProblemType(
+        "seal-not-found",
+        404,
+        Text("没有涵盖此余额的封存", "No seal covers the balance"),
+        Text(
+            "该日没有封存，或封存时该参与者尚无任何划转。",
+            "That day is not sealed, or the participant had no transfer by then.",
+        ),
+        Text(
+            "一日在结束一分钟后封存；不带 day 参数则取最近一次。",
+            "A day is sealed a minute after it has ended; without `day` the latest seal is taken.",
+        ),
+    ),
+    ProblemType(
+        "act-not-covered",
+        404,
+        Text("没有关于此行为的文档", "No document about this act"),
+        Text(
+            "没有关于行为 {act} 的方法学；有文档的行为见 acts。",
+            "No methodology is about the act {act}; `acts` lists those that there are some about.",
+        ),
+        Text("选用其中之一。", "Take one of these."),
+        shown=("act", "acts"),
+    ),
+    ProblemType(
         "times-needed",
         422,
         Text("需要开始与结束时间", "Times are needed"),
@@ -907,6 +956,21 @@ _RECORDS = (
 )
 
 _SERVER = (
+    ProblemType(
+        "posting-suspended",
+        503,
+        Text("暂停入账", "Posting is suspended"),
+        Text(
+            "数据库的历史可能与已签署的日志不一致：{why}。未保留任何内容；查询照常。运营方需要：{do}。",
+            "The database's history may be another than the log that was signed: {why}. Nothing was kept; reading goes "
+            "on. The operator has to act: {do}.",
+        ),
+        Text(
+            "待运营方处理后，用同一 id 原样重发。",
+            "Send it again, unchanged, under the same id, once the operator has dealt with it.",
+        ),
+        shown=("reason",),
+    ),
     ProblemType(
         "overloaded",
         503,
@@ -1060,6 +1124,10 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
             "transfer-not-found",
             "methodology-not-found",
             "rule-not-found",
+            "act-not-covered",
+            "log-not-found",
+            "seal-not-found",
+            "receipt-not-ready",
             "times-needed",
             "approval-refused",
             "approval-conflict",
@@ -1069,6 +1137,6 @@ ORDER_OF_CHECKS: tuple[CheckStep, ...] = (
     ),
     CheckStep(
         Text("入账", "posting"),
-        ("overloaded", "temporarily-unavailable", "posting-failed", "internal-error"),
+        ("posting-suspended", "overloaded", "temporarily-unavailable", "posting-failed", "internal-error"),
     ),
 )

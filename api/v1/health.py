@@ -24,10 +24,18 @@ async def alive() -> dict[str, str]:
 
 @router.get("/ready", summary="Can it serve? 能否服务", responses=openapi_problems("temporarily-unavailable"))
 async def ready(request: Request) -> dict[str, Any]:
-    """Ready when the database answers. Redis is told, but not needed: without it every process limits by itself."""
+    """Ready when the database answers. Redis is told, but not needed: without it every process limits by itself. While
+    posting is suspended reads go on, so the process is ready; `suspended_because` says why."""
     platform = platform_of(request)
     await _ask(platform.pool.fetchval("SELECT 1"))
-    return {"status": "ready", "database": "answers", "rate_limits": "shared" if platform.limiter.shared else "local"}
+    refused = platform.watch.refused
+    return {
+        "status": "ready",
+        "database": "answers",
+        "rate_limits": "shared" if platform.limiter.shared else "local",
+        "posting": "suspended" if refused else "open",
+        "suspended_because": refused,
+    }
 
 
 @router.get(

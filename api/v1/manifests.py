@@ -120,6 +120,7 @@ _REFUSED: dict[str, Text] = {
             "manifest-conflict",
             "day-not-closable",
             "manifest-out-of-sequence",
+            "posting-suspended",
         ),
     },
     openapi_extra={
@@ -165,6 +166,7 @@ async def post_manifest(request: Request) -> Response:
                 key = await verify_statement(connection, licence.source_id, jws, platform.fresh.clock())
             except SignatureRefused as error:
                 raise _refused("signature-refused", _REFUSED[error.reason], reason=error.reason) from None
+            platform.watch.require()
             stored, created = await close_day(
                 connection, licence, statement, jws, key, platform.fresh, platform.settings.clock_offset
             )

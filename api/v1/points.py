@@ -187,6 +187,7 @@ async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> 
             "transfer-not-found",
             "not-reversible",
             "already-reversed",
+            "posting-suspended",
             "overloaded",
             "posting-failed",
         ),

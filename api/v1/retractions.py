@@ -75,7 +75,13 @@ class RetractionsAnswer(BaseModel):
     summary="Retract events 撤回事件",
     response_model=RetractionsAnswer,
     responses=openapi_problems(
-        *BODY_PROBLEMS, "activity-not-found", "nothing-to-retract", "already-reversed", "overloaded", "posting-failed"
+        *BODY_PROBLEMS,
+        "activity-not-found",
+        "nothing-to-retract",
+        "already-reversed",
+        "posting-suspended",
+        "overloaded",
+        "posting-failed",
     ),
     openapi_extra=openapi_body(model=RetractionsWanted),
 )

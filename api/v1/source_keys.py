@@ -81,11 +81,12 @@ class SourceKeysView(BaseModel):
     "/sources/keys",
     summary="Register a source's key 登记数据方公钥",
     response_model=SourceKeyView,
-    responses=openapi_problems(*BODY_PROBLEMS, "source-not-found", "source-key-conflict"),
+    responses=openapi_problems(*BODY_PROBLEMS, "source-not-found", "source-key-conflict", "posting-suspended"),
     openapi_extra=openapi_body(model=SourceKeyRegistration),
 )
 async def put_key(request: Request) -> Response:
-    """Register a public key of a source: Ed25519 or P-256. Again with a `valid_to` ends it, or ends it earlier."""
+    """Register a public key of a source: Ed25519 or P-256. Again with a `valid_to` ends it, or ends it earlier. The log
+    has a leaf of each change."""
     platform = platform_of(request)
     caller = await admit(request, "sources:register")
     content = await read_json(request)
@@ -93,8 +94,9 @@ async def put_key(request: Request) -> Response:
     body = parsed(SourceKeyRegistration, content)
     key = _registered(body)
     licence = await require_licence(platform, body.uri)
-    async with platform.pool.acquire() as connection:
-        await register_key(connection, licence.source_id, key)
+    platform.watch.require()
+    async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        await register_key(connection, licence, key, platform.fresh, platform.settings.clock_offset)
     return answered(200, _key_view(body.uri, key), headers, request)
 
 

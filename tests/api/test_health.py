@@ -32,7 +32,8 @@ async def test_without_redis_the_platform_is_ready_and_limits_by_itself(
 
 async def test_without_the_database_it_lives_but_is_not_ready(database: Database, tmp_path: Path) -> None:
     async with wired(database.app) as wire, running_api(wire.url, database.redis, tmp_path) as api:
-        whole = {"status": "ready", "database": "answers", "rate_limits": "shared"}
+        whole: dict[str, str | None] = {"status": "ready", "database": "answers", "rate_limits": "shared"}
+        whole |= {"posting": "open", "suspended_because": None}
         assert (await api.client.get("/v1/health/ready")).json() == whole
         await wire.cut()
         for path in ("ready", "lag"):

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.provider import ImportStopped
 from api.provider.closing import OutcomesFile, read_outcomes, read_private_key, sign
-from api.provider.outcomes import Fate
+from api.provider.report import Fate
 from ledger.leaf_reading import read_leaf
 from service.clock import SHANGHAI, shanghai_day, uuid7
 from service.manifests import Claimed, Counts, Statement, closable_from

@@ -19,23 +19,19 @@ from hypothesis import strategies as st
 
 from ledger.errors import LeafInvalid
 from ledger.journal import AMOUNT_MAX, PARTICIPANT_KINDS, Line, Transfer
+from ledger.leaf_reading import read_leaf
 from ledger.leaves import (
     LEAF_MAX_BYTES,
     CreditFacts,
-    ManifestFacts,
     MaturityFacts,
-    RuleApproval,
-    RuleFacts,
     credit_leaf,
     evidence_commitment,
     lapse_leaf,
-    manifest_leaf,
     maturity_leaf,
-    read_leaf,
     reversal_leaf,
-    rule_leaf,
     settlement_commitment,
 )
+from ledger.notices import ManifestFacts, RuleApproval, RuleFacts, manifest_leaf, rule_leaf
 from tests.strategies import credit_facts, manifest_facts, maturity_facts, moments, nonces, rule_facts, transfers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "leaves.json").read_text("utf-8"))

@@ -8,7 +8,8 @@ import pytest
 
 from ledger.check import check_ledger
 from ledger.errors import LeafInvalid, LedgerInvariantBroken
-from ledger.leaves import ManifestFacts, RuleApproval, RuleFacts, lapse_leaf, manifest_leaf, rule_leaf
+from ledger.leaves import lapse_leaf
+from ledger.notices import ManifestFacts, RuleApproval, RuleFacts, manifest_leaf, rule_leaf
 from ledger.store import queue_leaf, read_statement, read_transfer
 from service.database import Pool
 from service.worker import drain

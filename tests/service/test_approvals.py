@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.leaves import read_leaf
+from ledger.leaf_reading import read_leaf
 from service.activities.rules import name_of
 from service.approvals import (
     ApprovalConflict,

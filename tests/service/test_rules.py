@@ -79,6 +79,24 @@ def test_every_reason_is_named_the_document_s_own_first() -> None:
     assert "low-quality-figure" in faulty.faults
 
 
+def test_what_is_inferred_credits_only_where_a_demonstration_does() -> None:
+    official = ("status: demonstration", "status: official\nformula_confidence: inferred")
+    inferred = parse_methodology(changed(DEMO, official, ("confidence: single", "confidence: inferred")))
+    weak = parse_methodology(
+        changed(DEMO, official, ("        confidence: single\n", "        confidence: single\n        quality: low\n"))
+    )
+    both = ("inferred-formula", "inferred-figure")
+    for statuses, refused in (
+        ({"official", "demonstration"}, ()),
+        ({"demonstration"}, ()),
+        ({"official"}, both),
+        ({"group_standard"}, (*both, "status-not-allowed")),
+    ):
+        assert book(required=False, statuses=frozenset(statuses)).cannot_credit(inferred) == refused, statuses
+    assert book(required=False).cannot_credit(weak) == ("low-quality-figure",)
+    assert book(required=False, statuses=frozenset({"official"})).cannot_credit(FIRST) == ("status-not-allowed",)
+
+
 def test_what_does_not_exist_is_refused() -> None:
     for rules in (book(required=False), book(FIRST.digest)):
         with pytest.raises(UnknownScenario):
@@ -109,10 +127,10 @@ def own(folder: Path, methodology: bytes | None = None, points: bytes | None = N
 
 
 def test_a_deployment_s_documents_stand_beside_the_shipped_ones(tmp_path: Path) -> None:
-    shipped, _ = read_documents(None)
+    shipped = read_documents(None).methodologies
     newest = max(one.version for one in shipped.all() if one.id == FIRST.id)
     next_version = changed(DEMO, ("version: 1", f"version: {newest + 1}"))
-    methodologies, points = read_documents(own(tmp_path, next_version))
+    methodologies, points, _ = read_documents(own(tmp_path, next_version))
     assert set(shipped.digests) < set(methodologies.digests)
     assert methodologies.in_force("shared-ebike", DAY).version == newest + 1
     assert points.in_force(DAY).id == POINTS.id
@@ -120,7 +138,7 @@ def test_a_deployment_s_documents_stand_beside_the_shipped_ones(tmp_path: Path) 
 
 def test_a_shipped_demonstration_steps_aside_for_the_deployment_s_own(tmp_path: Path) -> None:
     mine, points = changed(DEMO, ("id: demo-", "id: our-")), changed(DEMO_POINTS, ("id: demo-", "id: our-"))
-    methodologies, points_rules = read_documents(own(tmp_path, mine, points))
+    methodologies, points_rules, _ = read_documents(own(tmp_path, mine, points))
     assert methodologies.in_force("shared-ebike", DAY).id == "our-shared-ebike"
     assert all(one.id != "demo-shared-ebike" for one in methodologies.all())
     assert len(methodologies.all()) > 1
@@ -128,8 +146,8 @@ def test_a_shipped_demonstration_steps_aside_for_the_deployment_s_own(tmp_path: 
 
 
 def test_a_copy_of_a_shipped_document_is_that_document(tmp_path: Path) -> None:
-    methodologies, points = read_documents(own(tmp_path, DEMO.encode(), DEMO_POINTS.encode()))
-    shipped, shipped_points = read_documents(None)
+    methodologies, points, _ = read_documents(own(tmp_path, DEMO.encode(), DEMO_POINTS.encode()))
+    shipped, shipped_points, _ = read_documents(None)
     assert methodologies.digests.keys() == shipped.digests.keys()
     assert points.digests.keys() == shipped_points.digests.keys()
 

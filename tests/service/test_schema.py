@@ -28,6 +28,8 @@ PARTICIPANT = {
     "service.tally": {"participant_id, cap, window_start"},
     "service.provisional": {"participant_id, activity_id"},
     "service.settlement": {"participant_id, activity_id"},
+    "ledger.sealed_account": {"participant_id"},
+    "ledger.sealed_bucket": {"participant_id, expires_on"},
 }
 SELF_KEYED = {
     "service.event_key": {"key"},
@@ -58,6 +60,10 @@ SINGLE_WRITER = {
     "ledger.log_head": {"only"},
     "ledger.fold_head": {"only"},
     "ledger.system_total": {"programme, asset, account"},
+    "ledger.checkpoint": {"epoch, size"},
+    "ledger.log_state": {"only"},
+    "ledger.seal": {"programme, day"},
+    "ledger.seal_head": {"only"},
 }
 
 _KEYS = """
@@ -124,6 +130,8 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "ledger.reversed",
         "ledger.matured",
         "ledger.leaf",
+        "ledger.checkpoint",
+        "ledger.seal",
         "service.event_key",
         "service.activity",
         "service.rule_document",

@@ -28,6 +28,8 @@ def production(folder: Path, **changes: object) -> Settings:
         "redis_url": "rediss://cache.internal",
         "jwks": str(jwks),
         "token_issuer": "https://issuer.example",
+        "log_origin": "carbon.example/log",
+        "guard_file": folder.with_name("guard"),
     }
     return Settings(**{**safe, **changes})  # type: ignore[arg-type]
 
@@ -37,6 +39,8 @@ def test_without_any_variable_it_is_development_on_this_machine() -> None:
     assert settings.mode == "development"
     assert settings.database_url is None
     assert settings.keyring_file == Path(".data/keyring.json")
+    assert (settings.log_dir, settings.log_key_file) == (Path(".data/log"), Path(".data/log.key"))
+    assert settings.guard_file == Path.cwd() / ".data.guard"
     assert settings.allowed_statuses == {"official", "group_standard", "platform_table", "demonstration"}
 
 
@@ -60,6 +64,10 @@ def test_variables_are_read_and_settings_do_not_change(monkeypatch: pytest.Monke
         ("allowed_statuses", "official", ""),
         ("database_url", "postgres://h/d", "mysql://h/d"),
         ("rate_items_burst", 1000, 999),
+        ("log_origin", "carbon.example/log", "https://carbon.example/log"),
+        ("log_origin", "carbon.example/log", "carbon.example/log/"),
+        ("log_origin", "carbon.example/log", "carbon.example/a log"),
+        ("checkpoint_interval_ms", 100, 99),
     ],
 )
 def test_the_last_good_and_the_first_bad_value(name: str, good: object, bad: object) -> None:
@@ -118,6 +126,7 @@ def test_a_database_on_this_machine_needs_no_tls(tmp_path: Path, url: str) -> No
         ({"allowed_statuses": "official,demonstration"}, "demonstration"),
         ({"require_approvals": False}, "TANPUHUI_REQUIRE_APPROVALS"),
         ({"clock_offset": 1}, "TANPUHUI_CLOCK_OFFSET"),
+        ({"log_origin": "localhost/log"}, "TANPUHUI_LOG_ORIGIN"),
     ],
 )
 def test_production_refuses_each_unsafe_value(tmp_path: Path, changes: dict[str, object], told: str) -> None:
@@ -133,10 +142,16 @@ def test_production_refuses_a_keyring_everyone_may_read(tmp_path: Path) -> None:
         production(tmp_path, keyring_file=tmp_path / "open.json")
 
 
+def test_production_refuses_a_guard_that_would_be_restored_with_the_data(tmp_path: Path) -> None:
+    production(tmp_path, guard_file=tmp_path.with_name(f"{tmp_path.name}.guard"))
+    with pytest.raises(UnsafeSettings, match="restored together"):
+        production(tmp_path, guard_file=tmp_path / "below" / "guard")
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(UnsafeSettings) as caught:
         Settings(mode="production", clock_offset=timedelta(1), allowed_statuses=frozenset({"demonstration"}))
-    assert len(caught.value.faults) == 7
+    assert len(caught.value.faults) == 8
 
 
 def test_every_setting_is_described_in_both_languages() -> None:

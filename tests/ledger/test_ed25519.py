@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ed25519 import read_ed25519
+from ledger.ed25519 import read_ed25519
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P

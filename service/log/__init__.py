@@ -1,0 +1,1 @@
+"""The transparency log behind the sequencer: tiles, signed checkpoints, the guard, epochs."""
