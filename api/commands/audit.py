@@ -110,7 +110,7 @@ async def _source(settings: Settings, url: str | None, token_file: Path | None) 
     try:
         async with pool.acquire() as connection:
             await require_schema(connection, expected_version())
-        yield Stored(pool, settings.log_dir, settings.programme)
+        yield Stored(pool, settings.log_dir, settings.programme, settings.witness_policy)
     finally:
         await pool.close()
 

@@ -1,0 +1,349 @@
+"""The first pass: a chunk of the log, its bundles against its tiles, every entry taken apart and handed on.
+
+A chunk is what lies under one tile of level 1, 65,536 entries, so that chunks can be read in any order and by several
+processes: each gives the root of its part, and the hashes on its edge at every size that was ever signed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ledger.bundle import Listed
+from ledger.errors import TileInvalid
+from ledger.merkle import EMPTY_ROOT, HASH_BYTES, Edge
+from ledger.tiles import WIDTH, Tile, decode_bundle
+from ledger.verify.canonical import CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of
+from ledger.verify.findings import Findings
+from ledger.verify.spill import Spill
+
+CHUNK = WIDTH * WIDTH
+FLUSH_EACH = 32  # bundles: 8,192 entries, of which the records take 4 MB
+PARTICIPANTS, CLAIMS = "participants", "claims"
+KINDS = ("credit", "reversal", "lapse", "maturity")
+CREDIT_KIND, REVERSAL_KIND, LAPSE_KIND, MATURITY_KIND = range(4)
+_TWO = 2 * HASH_BYTES
+_ONE_CLAIM = 80  # characters: longer is more than one
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What many entries have in common: a record names its place in the list of its chunk's profiles.
+
+    kind    the place in KINDS
+    who     the participant's kind, programme and region
+    rule    the points rule of a credit or a maturity; the reason of a reversal
+    source  of a credit, and its grade
+    """
+
+    kind: int
+    who: tuple[str, str, str]
+    rule: str | None = None
+    source: str = ""
+    grade: str = ""
+
+
+# A record is the fields of one transfer's entry that its profile does not have, as texts: index, profile, at, counter,
+# day, participant, transfer, and five more. These are grams, class, vintage, points and expires of a plain credit; else
+# the lines as they are written, what is reversed or matures, and three empty ones.
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJob:
+    """What to read.
+
+    log         the folder of the log within the bundle, ending in `/`
+    size        of the whole log
+    wanted      sizes, of this chunk alone, at which the edge is asked for
+    listed      what the bundle lists of the chunk's files
+    partitions  where the entries go; None where only the tree is looked at
+    """
+
+    directory: Path
+    log: str
+    number: int
+    size: int
+    wanted: frozenset[int]
+    listed: Mapping[str, Listed]
+    scratch: Path
+    partitions: int | None
+
+
+@dataclass(slots=True)
+class ChunkRead:
+    """What a chunk gave.
+
+    bundle_roots  of its full bundles, as found in the entries
+    edges         by wanted size: the complete subtrees of the chunk's part, largest first
+    profiles      what many of its entries have in common
+    uses          by programme, role and digest of a document: the first entry under it, and how many
+    replaces      of credits that replace one: index, transfer that is replaced, source
+    ended         credits that reversals and maturities name
+    notices       the fields of leaves that tell of no transfer, by index
+    """
+
+    number: int
+    bundle_roots: list[bytes] = field(default_factory=list)
+    edges: dict[int, list[bytes]] = field(default_factory=dict)
+    uses: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    profiles: list[Profile] = field(default_factory=list)
+    replaces: list[tuple[int, str, str]] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
+    notices: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+
+def read_chunk(job: ChunkJob) -> ChunkRead:
+    """Read one chunk: hash it, compare it with its tiles, hand its entries on."""
+    return _Reader(job).read()
+
+
+class _Reader:
+    def __init__(self, job: ChunkJob) -> None:
+        self.job = job
+        self.found = ChunkRead(job.number)
+        self.edge = Edge()  # over the roots of bundles
+        self.seen: dict[tuple[str | None, ...], list[Any]] = {}
+        """By what entries have in common: their profile's place as text, the first of them, and how many."""
+        self.participants = self.claims = None
+        if job.partitions is not None:
+            self.participants = Spill(job.scratch, PARTICIPANTS, job.number, job.partitions)
+            self.claims = Spill(job.scratch, CLAIMS, job.number, job.partitions)
+
+    def read(self) -> ChunkRead:
+        job, first = self.job, self.job.number * CHUNK
+        end = min(job.size, first + CHUNK)
+        for number in range(first // WIDTH, -(-end // WIDTH)):
+            self._bundle(number, min(WIDTH, job.size - number * WIDTH))
+            if number % FLUSH_EACH == FLUSH_EACH - 1:
+                self._flush()
+        self._flush()
+        width = len(self.found.bundle_roots)
+        if width:
+            compare_tile(job, self.found.findings, Tile(1, job.number, width), self.found.bundle_roots)
+        self._count_uses()
+        return self.found
+
+    def _flush(self) -> None:
+        for spill in (self.participants, self.claims):
+            if spill is not None:
+                spill.flush()
+
+    def _bundle(self, number: int, width: int) -> None:
+        """One entry bundle. Where it cannot be read, its tile stands for it in the tree above."""
+        findings, first = self.found.findings, number * WIDTH
+        tile = Tile(0, number, width)
+        hashed = read_listed(self.job, findings, tile)
+        content = read_listed(self.job, findings, tile._replace(level=None))
+        entries: list[bytes] = []
+        if content is not None:
+            try:
+                entries = _split(content, width)
+            except TileInvalid as invalid:
+                findings.add("entries-form", f"a bundle of {width} entries", invalid, first)
+        row = [sha256(b"\x00" + entry).digest() for entry in entries]
+        given = _row(hashed, width)
+        if not row:
+            row = given or [bytes(HASH_BYTES)] * width
+        elif hashed is not None and b"".join(row) != hashed:
+            self._unlike(tile, row, given)
+        self._grow(first, row)
+        if self.participants is not None:
+            self._take_apart(first, entries)
+
+    def _unlike(self, tile: Tile, row: list[bytes], given: list[bytes] | None) -> None:
+        findings, first = self.found.findings, tile.number * WIDTH
+        if given is None:
+            findings.add("tile-differs", f"{len(row)} hashes", "another length", None, self.job.log + tile.path)
+            return
+        for place, (computed, stored) in enumerate(zip(row, given, strict=True)):
+            if computed != stored:
+                findings.add("leaf-hash", stored.hex(), computed.hex(), first + place, self.job.log + tile.path)
+
+    def _grow(self, first: int, row: list[bytes]) -> None:
+        sizes = self.job.wanted.intersection(range(first + 1, first + len(row) + 1))
+        if sizes:
+            part = Edge()
+            for place, leaf in enumerate(row, start=first + 1):
+                part.append(leaf)
+                if place in sizes and part.size < WIDTH:
+                    self.found.edges[place] = [*self.edge.roots, *part.roots]
+        if len(row) == WIDTH:
+            root = root_of_level(b"".join(row))
+            self.edge.append(root)
+            self.found.bundle_roots.append(root)
+            if first + WIDTH in sizes:
+                self.found.edges[first + WIDTH] = list(self.edge.roots)
+
+    def _take_apart(self, first: int, entries: list[bytes]) -> None:  # the one hot loop: a call less is a second less
+        assert self.participants is not None
+        assert self.claims is not None
+        credit_form, to_participant, to_claim = CREDIT.fullmatch, self.participants.to, self.claims.to
+        seen = self.seen
+        for index, entry in enumerate(entries, start=first):
+            text = entry.decode("latin-1")
+            if not text.isascii() or "\x7f" in text:  # as is_plain() says; a call less
+                text = ""
+            match = credit_form(text)
+            if match is None:
+                self._other(index, entry, text)
+                continue
+            (
+                at, claims, counter, day, grade, grams, credit_class, vintage, points, expires, lines, methodology,
+                participant, standing, replaces, source, transfer,
+            ) = match.groups()  # fmt: skip
+            number = str(index)
+            if len(claims) <= _ONE_CLAIM:
+                if claims:
+                    to_claim[claims[-3:-1]](f"{claims}\t{number}")
+                else:
+                    self.found.findings.add("credit-claim", "at least the event's own tag", "none", index)
+            elif claims_in_order(claims):
+                for claim in claims.split(","):
+                    to_claim[claim[-3:-1]](f"{claim}\t{number}")
+            else:
+                self._other(index, entry, "")
+                continue
+            common = (standing, source, grade, methodology)
+            profile = seen.get(common)
+            if profile is None:
+                profile = self._profile_of_credit(common, index)
+            profile[2] += 1
+            if replaces is not None:
+                self.found.replaces.append((index, replaces, source))
+            if lines is None:
+                record = (
+                    number, profile[0], at, counter, day, participant, transfer,
+                    grams, credit_class, vintage, points, expires,
+                )  # fmt: skip
+            else:
+                record = (number, profile[0], at, counter, day, participant, transfer, lines, "", "", "", "")
+            to_participant[participant[-2:]]("\t".join(record))
+
+    def _profile_of_credit(self, common: tuple[str, str, str, str], index: int) -> list[Any]:
+        standing, source, grade, _ = common
+        match = STANDING.fullmatch(standing)
+        assert match is not None
+        kind, points_rule, programme, region = match.groups()
+        return self._profile(common, Profile(CREDIT_KIND, (kind, programme, region), points_rule, source, grade), index)
+
+    def _profile(self, common: tuple[str | None, ...], profile: Profile, index: int) -> list[Any]:
+        found = self.seen[common] = [str(len(self.found.profiles)), index, 0]
+        self.found.profiles.append(profile)
+        return found
+
+    def _count_uses(self) -> None:
+        """The documents and kinds of the entries, by what these have in common."""
+        uses, kinds = self.found.uses, self.found.kinds
+        for common, (place, first, count) in self.seen.items():
+            profile = self.found.profiles[int(place)]
+            kinds[KINDS[profile.kind]] = kinds.get(KINDS[profile.kind], 0) + count
+            if profile.kind != CREDIT_KIND:
+                continue
+            for role, digest in (("methodology", common[-1]), ("points", profile.rule)):
+                if digest is not None:
+                    key = (profile.who[1], role, digest)
+                    earlier = uses.get(key, (first, 0))
+                    uses[key] = (min(first, earlier[0]), count + earlier[1])
+
+    def _other(self, index: int, entry: bytes, text: str) -> None:
+        """An entry that is not the leaf of a credit: another transfer's, a notice, or none at all."""
+        if self._transfer(index, text):
+            return
+        fields = fault_of(entry)
+        if isinstance(fields, str):
+            self.found.findings.add("leaf-form", "a canonical leaf", fields, index)
+            return
+        self.found.notices.append((index, fields))
+        self.found.kinds[fields["kind"]] = self.found.kinds.get(fields["kind"], 0) + 1
+
+    def _transfer(self, index: int, text: str) -> bool:
+        """Hand on the entry of a reversal, a lapse or a maturity; whether it is one."""
+        rule = other = None
+        if match := REVERSAL.fullmatch(text):
+            at, counter, day, lines, participant, kind, programme, rule, region, other, transfer = match.groups()
+            place = REVERSAL_KIND
+        elif match := LAPSE.fullmatch(text):
+            at, counter, day, lines, participant, kind, programme, region, transfer = match.groups()
+            place = LAPSE_KIND
+        elif match := MATURITY.fullmatch(text):
+            at, counter, day, lines, other, participant, kind, rule, programme, region, transfer = match.groups()
+            place = MATURITY_KIND
+        else:
+            return False
+        assert self.participants is not None
+        common = (kind, programme, region, rule, KINDS[place])
+        made = Profile(place, (kind, programme, region), rule)
+        profile = self.seen.get(common) or self._profile(common, made, index)
+        profile[2] += 1
+        if other is not None:
+            self.found.ended.add(other)
+        head = (str(index), profile[0], at, counter, day, participant, transfer)
+        self.participants.to[participant[-2:]]("\t".join((*head, lines, other or "", "", "", "")))
+        return True
+
+
+def _split(bundle: bytes, width: int) -> list[bytes]:
+    """The entries of a bundle, as decode_bundle() gives them, in half the time. Raises TileInvalid, as that says it."""
+    entries: list[bytes] = []
+    at, end = 0, len(bundle)
+    while at + 1 < end:
+        begin = at + 2
+        at = begin + (bundle[at] << 8 | bundle[at + 1])
+        entries.append(bundle[begin:at])
+    if at != end or len(entries) != width or b"" in entries:
+        return decode_bundle(bundle, width)
+    return entries
+
+
+def root_of_level(level: bytes) -> bytes:
+    """The root of a tree of these leaf hashes, one behind the other: a node without a neighbour goes up as it is, which
+    is the tree of RFC 6962."""
+    if not level:
+        return EMPTY_ROOT
+    while len(level) > HASH_BYTES:
+        paired = len(level) // _TWO * _TWO
+        above = [sha256(b"\x01" + level[at : at + _TWO]).digest() for at in range(0, paired, _TWO)]
+        level = b"".join(above) + level[paired:]
+    return level
+
+
+def read_listed(job: ChunkJob, findings: Findings, tile: Tile) -> bytes | None:
+    """The bytes of a tile or bundle, held against the list."""
+    path = job.log + tile.path
+    listed = job.listed.get(path)
+    try:
+        content = (job.directory / path).read_bytes()
+    except OSError:
+        findings.add("file-missing", "a file of the log", "none", None, path)
+        return None
+    if listed is None:
+        findings.add("file-differs", "listed in bundle.json", "not listed", None, path)
+    elif len(content) != listed.length:
+        findings.add("file-differs", f"{listed.length} bytes", f"{len(content)} bytes", None, path)
+    elif (digest := sha256(content).hexdigest()) != listed.digest:
+        findings.add("file-differs", listed.digest, digest, None, path)
+    return content
+
+
+def compare_tile(job: ChunkJob, findings: Findings, tile: Tile, row: list[bytes]) -> None:
+    """Hold a tile above the lowest level against the hashes it must have."""
+    content = read_listed(job, findings, tile)
+    given = _row(content, tile.width)
+    if content is None or content == b"".join(row):
+        return
+    if given is None:
+        findings.add("tile-differs", f"{tile.width} hashes", f"{len(content)} bytes", None, job.log + tile.path)
+        return
+    for place, (computed, stored) in enumerate(zip(row, given, strict=True)):
+        if computed != stored:
+            where = f"{job.log}{tile.path} hash {place}"
+            findings.add("tile-differs", computed.hex(), stored.hex(), None, where)
+
+
+def _row(tile: bytes | None, width: int) -> list[bytes] | None:
+    if tile is None or len(tile) != width * HASH_BYTES:
+        return None
+    return [tile[at : at + HASH_BYTES] for at in range(0, len(tile), HASH_BYTES)]

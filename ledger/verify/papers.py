@@ -1,0 +1,144 @@
+"""The papers beside the log: keys, rule documents, manifests and published totals, held against the log's entries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from ledger.bundle import Bundle, FileUnreadable, canonical, parse_json, parse_lines
+from ledger.errors import NoteInvalid
+from ledger.journal import SYSTEM_ACCOUNTS
+from ledger.notes import VerifierKey, parse_verifier
+from ledger.verify.accounts import Totals
+from ledger.verify.checkpoints import read_checked
+from ledger.verify.findings import Findings
+from ledger.verify.jwk import public_of, thumbprint, verify_jws
+
+KEYS, MANIFESTS, TOTALS = "keys.json", "manifests.jsonl", "totals.json"
+
+
+def read_keys(bundle: Bundle, findings: Findings) -> tuple[list[VerifierKey], list[dict[str, Any]]]:
+    """The log's verifier keys and the sources' keys by keys.json."""
+    raw = read_checked(bundle, KEYS, findings)
+    if raw is None:
+        return [], []
+    try:
+        fields = parse_json(raw)
+        if not isinstance(fields, dict) or fields.keys() != {"approvers", "log", "sources"}:
+            raise FileUnreadable("log, sources and approvers are expected")
+        logs = [parse_verifier(text) for text in fields["log"]]
+        sources = [one for one in fields["sources"] if isinstance(one, dict)]
+    except (FileUnreadable, NoteInvalid, TypeError) as error:
+        findings.add("file-form", "the keys of log, sources and approvers", error, None, KEYS)
+        return [], []
+    return logs, sources
+
+
+def check_source_keys(
+    sources: Iterable[Mapping[str, Any]], announced: Mapping[tuple[str, str], Mapping[str, str]], findings: Findings
+) -> None:
+    """Keys of sources that have key leaves at all must be among them: none is slipped in."""
+    holders = {name for name, _ in announced}
+    for one in sources:
+        where = f"{KEYS} {one.get('source')} {one.get('kid')}"
+        try:
+            name = thumbprint(*public_of(one.get("jwk")))
+        except ValueError as error:
+            findings.add("source-key", "a public key", error, None, where)
+            continue
+        if one.get("source") in holders and (one["source"], name) not in announced:
+            findings.add("source-key", "a key that a leaf announces", name, None, where)
+
+
+def check_documents(bundle: Bundle, digests: Iterable[str], findings: Findings) -> None:
+    """rules/ holds every document that the log names, and each is what its name says."""
+    for digest in sorted(set(digests)):
+        path = f"rules/{digest}.json"
+        document = read_checked(bundle, path, findings)
+        if document is not None and sha256(document).hexdigest() != digest:
+            findings.add("rule-document", digest, sha256(document).hexdigest(), None, path)
+
+
+def check_manifest_texts(bundle: Bundle, manifests: Mapping[int, Mapping[str, Any]], findings: Findings) -> None:
+    """manifests.jsonl: what had been received, and the signed text where it was not erased."""
+    if not manifests and bundle.read(MANIFESTS) is None:
+        return
+    raw = read_checked(bundle, MANIFESTS, findings)
+    if raw is None:
+        return
+    missing = set(manifests)
+    try:
+        for number, fields in parse_lines(raw):
+            where = f"{MANIFESTS} line {number}"
+            index = _index(fields)
+            leaf = manifests.get(index)
+            missing.discard(index)
+            if leaf is None:
+                findings.add("manifest-text", "the index of a manifest's entry", index, None, where)
+                continue
+            received = sha256(canonical(fields.get("received"))).hexdigest()
+            if received != leaf["received"]:
+                findings.add("manifest-text", leaf["received"], received, index, where)
+            if fields.get("jws") is not None:
+                _check_jws(fields, leaf, index, where, findings)
+    except FileUnreadable as error:
+        findings.add("file-form", "one manifest a line", error, None, MANIFESTS)
+    for index in sorted(missing):
+        findings.add("manifest-text", "a line for the manifest", "none", index, MANIFESTS)
+
+
+def _index(fields: Any) -> int:
+    index = fields.get("index") if isinstance(fields, dict) else None
+    if not isinstance(index, str) or not index.isdecimal():
+        raise FileUnreadable("index is a count, as text")
+    return int(index)
+
+
+def _check_jws(fields: Mapping[str, Any], leaf: Mapping[str, Any], index: int, where: str, findings: Findings) -> None:
+    try:
+        text = str(fields["jws"])
+        digest = sha256(text.encode("ascii")).hexdigest()
+        if digest != leaf["digest"]:
+            findings.add("manifest-text", leaf["digest"], digest, index, where)
+        algorithm, public = public_of(fields.get("jwk"))
+        if thumbprint(algorithm, public) != leaf["key"]:
+            findings.add("manifest-text", f"the key {leaf['key']}", thumbprint(algorithm, public), index, where)
+        verify_jws(text, algorithm, public)
+    except ValueError as error:
+        findings.add("manifest-text", "a text signed by the source's key", error, index, where)
+
+
+def read_totals(bundle: Bundle, findings: Findings) -> tuple[int, Totals] | None:
+    """The published totals and how many entries they count."""
+    raw = read_checked(bundle, TOTALS, findings)
+    if raw is None:
+        return None
+    try:
+        fields = parse_json(raw)
+        folded_to, listed = int(fields["folded_to"]), fields["totals"]
+        totals: Totals = Totals()
+        for one in listed:
+            key = one["programme"], one["asset"], one["account"]
+            if key in totals or one["account"] not in SYSTEM_ACCOUNTS:
+                raise FileUnreadable(f"each system account once, not {one}")
+            totals[key] = int(one["amount"])
+    except (FileUnreadable, KeyError, TypeError, ValueError) as error:
+        findings.add("file-form", "folded_to and the totals of system accounts", error, None, TOTALS)
+        return None
+    return folded_to, totals
+
+
+def compare_totals(published: Totals, computed: Totals, findings: Findings) -> None:
+    """Hold the published totals of system accounts against the lines; what is zero may be left out."""
+    for key in sorted(published.keys() | computed.keys()):
+        if key[2] in SYSTEM_ACCOUNTS and published[key] != computed[key]:
+            findings.add("published-totals", computed[key], published[key], None, " ".join(key))
+
+
+def unread(bundle: Bundle, known: Sequence[str]) -> list[str]:
+    """Files in the folder that the bundle does not list."""
+    found = []
+    for path in sorted(bundle.directory.rglob("*")):
+        name = path.relative_to(bundle.directory).as_posix()
+        if path.is_file() and name not in bundle.files and name not in known:
+            found.append(name)
+    return found

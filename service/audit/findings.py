@@ -1,0 +1,121 @@
+"""What a replay says: its findings by a stable code each, what it could not check, and what no bundle can show.
+
+Codes are never renamed: see docs/audit.md. Those of `ledger.verify` stand beside them in one report.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+Words = tuple[str, str]
+"""The same in English and Chinese."""
+
+# By code: what holds where nothing is found.
+CODES: dict[str, Words] = {
+    "entry": ("an entry can be computed again", "条目可以重算"),
+    # evidence
+    "evidence": ("evidence is what the entry commits to", "证据与条目的承诺一致"),
+    "evidence-form": ("an evidence document is of its form, in its one byte form", "证据文档格式正确"),
+    "evidence-extra": ("evidence belongs to one entry that commits to it", "证据对应一条有承诺的条目"),
+    # rules
+    "rule-form": ("a rule document can be read", "规则文档可以读取"),
+    "rule-incomplete": (
+        "a document that credits lacks nothing and rests on no low-quality figure",
+        "入账所依规则完整可用",
+    ),
+    "in-force": ("the methodology is in force on the activity's day", "方法学在行为当日有效"),
+    "scenario": ("the activity is of the methodology's scenario", "行为属于该方法学的场景"),
+    "activity-day": (
+        "the entry's day is that of the activity, in Asia/Shanghai",
+        "条目日期为行为发生日（Asia/Shanghai）",
+    ),
+    "activity-late": (
+        "an activity is credited within its claim window, or corrects one that was",
+        "行为在申报期内入账",
+    ),
+    "activity-ahead": ("an activity ends before it is credited", "行为结束后方可入账"),
+    "participant-kind": ("the methodology is for participants of this kind", "参与者类别符合方法学"),
+    "credit-class": ("the credit is of the methodology's class and the activity's year", "入账类别与年份符合方法学"),
+    # amounts
+    "reduction": ("a reduction recomputed from its evidence is the one credited", "由证据重算的减排量与入账一致"),
+    "cap": ("caps leave what was credited", "入账数额符合上限"),
+    "points": ("points follow from the grams by the points rule", "积分由减排量按规则算出"),
+    "points-rule": ("points are credited under a rule in force for the programme", "积分规则在入账日对该项目有效"),
+    "campaign": ("a campaign adds what its multiplier says, while its budget lasts", "活动加分符合倍数与预算"),
+    "grade": ("self-declared evidence earns no points", "自主申报证据不计积分"),
+    "pending": ("what waits for its settlement, match or registration is pending, nothing else", "待确认状态符合规则"),
+    "expiry": ("points enter the bucket that their rule counts from the month of recording", "积分批次符合有效期规则"),
+    # counted once
+    "claims": ("an entry has a tag for the event and for each thing its rule makes unique", "标签数量与规则要求一致"),
+    "references": ("evidence names what its rule makes unique", "证据载明规则要求的唯一标识"),
+    "person-overlap": ("nobody does two things of one group at a time", "同一人同组行为时间不重叠"),
+    "thing-repeated": (
+        "no order, payment, meter day, vehicle or place counts twice",
+        "同一订单、支付、计量日或车辆不重复计入",
+    ),
+    # what ended a credit
+    "settlement": ("a settlement record is what the entry commits to", "结算记录与条目的承诺一致"),
+    "settlement-facts": ("facts that meet every condition mature, others withdraw", "结算事实与结果相符"),
+    "settlement-of": ("a settlement is of the credit's scenario, source and days", "结算与入账的场景、来源与日期相符"),
+    "superseded": ("only what waits for a match gives way to an operator's record", "仅待匹配的入账可被取代"),
+    # completeness
+    "manifest-received": ("the log has what was received of a source and day", "日志与当日接收情况一致"),
+    "manifest-claimed": ("the platform received what the source says it sent", "接收情况与数据方清单一致"),
+}
+
+# What stays open, by code.
+LEFT: dict[str, Words] = {
+    "evidence-erased": (
+        "credits whose evidence was erased: their reduction and hours",
+        "证据已删除的入账：减排量与时段",
+    ),
+    "settlement-erased": ("settlements whose record was erased: their facts", "结算记录已删除：结算事实"),
+    "rule-missing": ("entries under a document that is missing or cannot be read", "规则文档缺失或无法读取的条目"),
+    "entry-unread": ("entries of a bundle of the log that cannot be read", "日志分片无法读取的条目"),
+    "waiver": ("project credits with points: that the owner gave up trading", "项目类入账计积分：放弃交易的声明"),
+    "no-record": ("maturities without a settlement record", "无结算记录的转为可用"),
+    "day-not-closed": ("days of a source with credits and no manifest", "有入账而无日清单的日子"),
+    "manifest-erased": (
+        "manifests whose signed text was erased: what the source claimed",
+        "清单原文已删除：数据方所报",
+    ),
+}
+
+# What no bundle can show, so that nobody takes a clean report for more than it is.
+LIMITS: tuple[Words, ...] = (
+    (
+        "Tags are keyed: of a tag only its number and its repeats can be checked, not what it was made of. Where the "
+        "evidence is there, things are compared by their references instead.",
+        "标签经密钥处理：只能核对数量与重复，不能核对其内容。证据在时，改按其中的唯一标识核对。",
+    ),
+    (
+        "Licences of sources, consents, mandates and the registers of covered entities and of other schemes are not in "
+        "the bundle.",
+        "数据方授权、同意、委托及纳入名录等不在审计包内。",
+    ),
+    (
+        "What was refused is in no entry: its number is the platform's and the source's word.",
+        "被拒的行为不在日志中：其数量仅凭平台与数据方所述。",
+    ),
+    (
+        "Whether an activity took place: ask the source for the events of the samples.",
+        "行为是否真实发生：请按抽样向数据方查证。",
+    ),
+)
+
+
+@dataclass(slots=True)
+class Open:
+    """What could not be checked: how often, and the first entry or name."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, code: str, about: str, times: int = 1) -> None:
+        self.counts[code] += times
+        self.first.setdefault(code, about)
+
+    def merge(self, other: "Open") -> None:
+        """Add what another part of the work left open, which came later in the log."""
+        self.counts.update(other.counts)
+        for code, about in other.first.items():
+            self.first.setdefault(code, about)
