@@ -29,7 +29,7 @@ from service.settings import Settings
 
 app = typer.Typer(help="透明日志。 The transparency log.", no_args_is_help=True)
 key_app = typer.Typer(help="日志签名密钥。 The log's signing keys.", no_args_is_help=True)
-epoch_app = typer.Typer(help="日志纪元。 The log's epochs.", no_args_is_help=True)
+epoch_app = typer.Typer(help="日志纪元。 The epochs of the log.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 app.add_typer(epoch_app, name="epoch")
 

@@ -18,7 +18,7 @@ from service.witness.memory import Memory, WitnessUnusable
 from service.witness.witness import Witness
 
 app = typer.Typer(help="见证方：为日志检查点联合签名。 A witness that cosigns checkpoints.", no_args_is_help=True)
-_key_app = typer.Typer(help="见证方密钥。 The witness's key.", no_args_is_help=True)
+_key_app = typer.Typer(help="见证方密钥。 The key that a witness signs with.", no_args_is_help=True)
 app.add_typer(_key_app, name="key")
 
 Directory = Annotated[

@@ -146,7 +146,7 @@ class _Reader:
 
     def read(self, records: list[str], chunk: int) -> None:  # the second hot loop
         holdings, credits, days, ids = self.holdings, self.credits, self.days, self.ids
-        numbers, ended, watched = self.numbers, self.job.ended, self.job.watched
+        numbers, plain, ended, watched = self.numbers, self.plain, self.job.ended, self.job.watched
         profiles = {str(place): profile for place, profile in enumerate(self.job.profiles[chunk])}
         for record in records:
             number, place, at, counter, day, participant, transfer, grams, b, c, points, expires = record.split("\t")
@@ -156,7 +156,6 @@ class _Reader:
             holding = holdings.get(participant)
             if holding is None:
                 holding = holdings[participant] = Holding(profile.who)
-                self.plain.setdefault(profile.who[1], [0, 0])
             holding.counter += 1
             if counter != str(holding.counter):
                 self.add("counter", holding.counter, counter, index, participant)
@@ -189,7 +188,7 @@ class _Reader:
                     balances[CO2E_AVAILABLE] += mg
                     balances[POINTS_AVAILABLE] += new
                     holding.buckets[expires] = left + new
-                    given = self.plain[profile.who[1]]
+                    given = plain.get(profile.who[1]) or plain.setdefault(profile.who[1], [0, 0])
                     given[0] += mg
                     given[1] += new
                     continue

@@ -103,7 +103,7 @@ STANDING = re.compile(_STANDING)
 """What lies between a credit's participant and the next thing of its own: the same in thousands of entries, so that it
 is taken apart once. The participant's kind, points rule, programme and region."""
 REVERSAL = re.compile(
-    f'{{"at":"({_MOMENT})","authority":"{_CODE}","counter":"({_NUMBER})","day":"({_DAY})",'
+    f'{{"at":"({_MOMENT})","authority":"({_CODE})","counter":"({_NUMBER})","day":"({_DAY})",'
     f'"decision":{_or_null(_HEX32)},"kind":"reversal","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},'
     f'"programme":"({_CODE})","reason":"({_CODE})","region":"({_CODE})","reverses":"({_UUID7})",'
     f'"signature":{_or_null(_HEX32)},{_END}'
@@ -113,7 +113,7 @@ LAPSE = re.compile(
     f'"nonce":"{_HEX16}",{_PARTICIPANT},{_PLACE},{_END}'
 )
 MATURITY = re.compile(
-    f'{{"at":"({_MOMENT})","authority":"{_CODE}","awaited":"{_CODE}","counter":"({_NUMBER})","day":"({_DAY})",'
+    f'{{"at":"({_MOMENT})","authority":"({_CODE})","awaited":"{_CODE}","counter":"({_NUMBER})","day":"({_DAY})",'
     f'"facts":{_or_null(_HEX32)},"kind":"maturity","lines":\\[({_LINES})\\],"matures":"({_UUID7})",'
     f'"nonce":"{_HEX16}",{_PARTICIPANT},"points_rule":{_or_null(_HEX32, taken=True)},{_PLACE},'
     f'"signature":{_or_null(_HEX32)},"source":{_or_null(_URI)},{_END}'

@@ -148,6 +148,9 @@ def read_earlier(bundle: Bundle, logs: Sequence[Log], keys: Iterable[VerifierKey
                 by_epoch[epoch].promised(checkpoint, where, findings)
     except FileUnreadable as error:
         findings.add("file-form", "one checkpoint a line", error, None, EARLIER)
+    own = logs[-1].checkpoint
+    if own is not None and own.size not in logs[-1].earlier:
+        findings.add("file-form", f"the bundle's own checkpoint, of size {own.size}", "none", None, EARLIER)
     return count
 
 

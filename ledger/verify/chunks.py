@@ -24,6 +24,8 @@ PARTICIPANTS, CLAIMS = "participants", "claims"
 KINDS = ("credit", "reversal", "lapse", "maturity")
 CREDIT_KIND, REVERSAL_KIND, LAPSE_KIND, MATURITY_KIND = range(4)
 _TWO = 2 * HASH_BYTES
+AUTHORITIES = ("operator", "source", "rule")  # a rule's is where an operator's own record takes another's place
+_ACTIVITY = slice(13, 49)  # of a credit's leaf: its first value
 _ONE_CLAIM = 80  # characters: longer is more than one
 
 
@@ -195,6 +197,8 @@ class _Reader:
                 participant, standing, replaces, source, transfer,
             ) = match.groups()  # fmt: skip
             number = str(index)
+            if text[_ACTIVITY] != transfer:
+                self.found.findings.add("credit-activity", text[_ACTIVITY], transfer, index)
             if len(claims) <= _ONE_CLAIM:
                 if claims:
                     to_claim[claims[-3:-1]](f"{claims}\t{number}")
@@ -261,19 +265,25 @@ class _Reader:
 
     def _transfer(self, index: int, text: str) -> bool:
         """Hand on the entry of a reversal, a lapse or a maturity; whether it is one."""
-        rule = other = None
+        rule = other = authority = None
         if match := REVERSAL.fullmatch(text):
-            at, counter, day, lines, participant, kind, programme, rule, region, other, transfer = match.groups()
+            at, authority, counter, day, lines, participant, kind, programme, rule, region, other, transfer = (
+                match.groups()
+            )
             place = REVERSAL_KIND
         elif match := LAPSE.fullmatch(text):
             at, counter, day, lines, participant, kind, programme, region, transfer = match.groups()
             place = LAPSE_KIND
         elif match := MATURITY.fullmatch(text):
-            at, counter, day, lines, other, participant, kind, rule, programme, region, transfer = match.groups()
+            at, authority, counter, day, lines, other, participant, kind, rule, programme, region, transfer = (
+                match.groups()
+            )
             place = MATURITY_KIND
         else:
             return False
         assert self.participants is not None
+        if authority is not None and authority not in AUTHORITIES:
+            self.found.findings.add("authority", f"one of {', '.join(AUTHORITIES)}", authority, index)
         common = (kind, programme, region, rule, KINDS[place])
         made = Profile(place, (kind, programme, region), rule)
         profile = self.seen.get(common) or self._profile(common, made, index)

@@ -42,6 +42,7 @@ CODES: dict[str, tuple[str, str]] = {
     "bucket": ("a bucket gives only what is in it", "批次支出不超过余额"),
     "lapse-due": ("what has run out is closed before anything else is posted", "到期批次先行结清"),
     "credit-lines": ("a credit repays debts first, in one class and vintage", "入账先还欠额，类别与年份唯一"),
+    "credit-activity": ("a credit's transfer has the id of its activity", "入账的划转编号即行为编号"),
     "credit-rule": ("points are credited under a points rule", "积分入账须有积分规则"),
     "credit-claim": ("a credit names what keeps it from being counted twice", "入账注明唯一性标签"),
     "claim-repeated": ("a claim comes again only after its holder was reversed", "标签仅在持有者冲正后才再次出现"),
@@ -52,6 +53,10 @@ CODES: dict[str, tuple[str, str]] = {
     "reversal": (
         "a reversal takes back one standing credit of its participant, for a known reason",
         "冲正针对本人一笔未冲正的入账，原因已知",
+    ),
+    "authority": (
+        "what is taken back or freed is so on an operator's, a source's or a rule's authority",
+        "冲正与转为可用依运营方、数据方或规则之权",
     ),
     "reversal-lines": ("a reversal takes back what the credit gave", "冲正分录与原入账相符"),
     "lapse-lines": ("a lapse closes the buckets that have run out, each whole, and no other", "仅结清全部到期批次"),
@@ -65,6 +70,10 @@ CODES: dict[str, tuple[str, str]] = {
     "key": ("a key leaf announces one key, and revokes only what it announced", "密钥叶子公告有效，撤销有据"),
     "key-unannounced": ("the log's key was announced in the log, and not revoked", "日志密钥已公告且未撤销"),
     "manifest": ("manifests of a source and day are numbered 1, 2, 3, …", "日清单编号连续"),
+    "manifest-key": (
+        "a manifest is signed by a key that its source had announced and not revoked",
+        "日清单由数据方已公告且未撤销的密钥签名",
+    ),
     "manifest-text": ("manifests.jsonl holds what the manifests' leaves commit to", "清单文件与叶子承诺一致"),
     "seal": ("a seal covers entries before it, for a day later than the one before", "封存覆盖其之前的条目，日期递增"),
     "seal-participants": ("a seal counts everybody with a transfer", "封存人数与有划转的参与者一致"),
@@ -89,6 +98,10 @@ LEFT: dict[str, tuple[str, str]] = {
         "旧日志中未被新纪元保留的条目（纪元叶子已载明）",
     ),
     "totals-ahead": ("totals.json is folded further than the checkpoint goes", "totals.json 超出检查点范围"),
+    "totals-behind": (
+        "totals.json counts the first entries only: the rest is not held against it",
+        "totals.json 仅计入前面的条目，其余未核对",
+    ),
     "files-not-read": ("files in the folder that the bundle does not list", "文件夹中未列入清单的文件"),
 }
 

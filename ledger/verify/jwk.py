@@ -39,8 +39,8 @@ def public_of(jwk: Any) -> tuple[str, bytes]:
     raise ValueError("a key is Ed25519 (OKP) or P-256 (EC)")
 
 
-def verify_jws(text: str, algorithm: str, public: bytes) -> None:
-    """That a compact JWS is signed by this key. Raises ValueError."""
+def verify_jws(text: str, algorithm: str, public: bytes) -> dict[str, Any]:
+    """What a compact JWS says that is signed by this key. Raises ValueError."""
     signed, _, last = text.rpartition(".")
     signature, message = _decoded(last, 2 * _COORDINATE), signed.encode("ascii")
     header = json.loads(_decoded(signed.partition(".")[0], None))
@@ -57,6 +57,10 @@ def verify_jws(text: str, algorithm: str, public: bytes) -> None:
             key.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
     except InvalidSignature:
         raise ValueError("the signature is not by this key") from None
+    said = json.loads(_decoded(signed.partition(".")[2], None))
+    if not isinstance(said, dict):
+        raise ValueError("the signed text is an object")
+    return said
 
 
 def _encoded(raw: bytes) -> str:

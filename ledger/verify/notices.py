@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from ledger.ed25519 import read_ed25519
 from ledger.verify.checkpoints import Log, origin_of, signed_alone
 from ledger.verify.findings import Findings, Left
-from ledger.verify.jwk import thumbprint
+from ledger.verify.keys import Announced, check_signer
 from ledger.verify.moments import days_between, shanghai_day
 
 Notices = Sequence[tuple[int, dict[str, Any]]]
@@ -20,7 +20,6 @@ Uses = Mapping[tuple[str, str, str], tuple[int, int]]
 
 ROLES = ("competent_authority", "technical_body")
 OLDEST_DAYS = 90  # between the day of signing and the day on which an approval is recorded
-EVIDENT = frozenset({"log", "source", "bank"})
 
 
 def check_rules(notices: Notices, uses: Uses, findings: Findings) -> list[Left]:
@@ -68,33 +67,6 @@ def _approved(index: int, fields: Mapping[str, Any], findings: Findings) -> bool
             findings.add("rule-approval", expected, approval["signed_on"], index)
             good = False
     return good
-
-
-def check_keys(notices: Notices, log: Log, findings: Findings) -> dict[tuple[str, str], dict[str, str]]:
-    """Keys as they were announced and revoked; the moments from which on they count, by holder and thumbprint."""
-    standing: dict[tuple[str, str], dict[str, str]] = {}
-    for index, fields in notices:
-        if fields["kind"] != "key":
-            continue
-        if thumbprint(fields["algorithm"], bytes.fromhex(fields["public_key"])) != fields["key"]:
-            findings.add("key", "the thumbprint of its public_key", fields["key"], index)
-        if fields["holder"] not in EVIDENT:
-            findings.add("key", f"a holder of {', '.join(sorted(EVIDENT))}", fields["holder"], index)
-        key = standing.setdefault((fields["name"], fields["key"]), {})
-        if fields["action"] == "added":
-            key.setdefault("added", fields["since"])
-        elif "added" not in key:
-            findings.add("key", "revokes a key that was announced", fields["key"], index)
-        else:
-            key["revoked"] = min(key.get("revoked", fields["since"]), fields["since"])
-    if log.key is not None and log.checkpoint is not None:
-        name = thumbprint("ed25519", log.key.public)
-        own = standing.get((log.checkpoint.origin, name), {})
-        if "added" not in own:
-            findings.add("key-unannounced", f"a key leaf of {log.key}", "none")
-        elif "revoked" in own:
-            findings.add("key-unannounced", f"a key that stands: {log.key}", f"revoked from {own['revoked']} on")
-    return standing
 
 
 def check_epochs(
@@ -146,8 +118,8 @@ def kept_sizes(notices: Notices) -> dict[int, int]:
     }
 
 
-def check_manifests(notices: Notices, findings: Findings) -> dict[int, dict[str, Any]]:
-    """Manifests are numbered within their source and day; they are given by index."""
+def check_manifests(notices: Notices, announced: Announced, findings: Findings) -> dict[int, dict[str, Any]]:
+    """Manifests are numbered within their source and day, and under a key of their source; they are given by index."""
     last: dict[tuple[str, str], int] = {}
     found: dict[int, dict[str, Any]] = {}
     for index, fields in notices:
@@ -159,6 +131,7 @@ def check_manifests(notices: Notices, findings: Findings) -> dict[int, dict[str,
         if int(fields["sequence"]) != expected:
             findings.add("manifest", f"sequence {expected}", fields["sequence"], index)
         last[key] = int(fields["sequence"])
+        check_signer(index, fields, announced, findings)
         if fields["day"] >= shanghai_day(fields["at"]):
             findings.add("manifest", f"a day before {shanghai_day(fields['at'])}", fields["day"], index)
     return found

@@ -14,39 +14,25 @@ from ledger.verify.findings import Findings
 from ledger.verify.jwk import public_of, thumbprint, verify_jws
 
 KEYS, MANIFESTS, TOTALS = "keys.json", "manifests.jsonl", "totals.json"
+_TOTAL_FIELDS = {"programme", "asset", "account", "amount"}
 
 
-def read_keys(bundle: Bundle, findings: Findings) -> tuple[list[VerifierKey], list[dict[str, Any]]]:
-    """The log's verifier keys and the sources' keys by keys.json."""
+def read_keys(bundle: Bundle, findings: Findings) -> tuple[list[VerifierKey], Mapping[str, Any] | None]:
+    """The log's verifier keys by keys.json, and all of it; None where it cannot be read."""
     raw = read_checked(bundle, KEYS, findings)
     if raw is None:
-        return [], []
+        return [], None
     try:
         fields = parse_json(raw)
         if not isinstance(fields, dict) or fields.keys() != {"approvers", "log", "sources"}:
             raise FileUnreadable("log, sources and approvers are expected")
         logs = [parse_verifier(text) for text in fields["log"]]
-        sources = [one for one in fields["sources"] if isinstance(one, dict)]
+        if not isinstance(fields["sources"], list) or not isinstance(fields["approvers"], list):
+            raise FileUnreadable("sources and approvers are lists")
     except (FileUnreadable, NoteInvalid, TypeError) as error:
         findings.add("file-form", "the keys of log, sources and approvers", error, None, KEYS)
-        return [], []
-    return logs, sources
-
-
-def check_source_keys(
-    sources: Iterable[Mapping[str, Any]], announced: Mapping[tuple[str, str], Mapping[str, str]], findings: Findings
-) -> None:
-    """Keys of sources that have key leaves at all must be among them: none is slipped in."""
-    holders = {name for name, _ in announced}
-    for one in sources:
-        where = f"{KEYS} {one.get('source')} {one.get('kid')}"
-        try:
-            name = thumbprint(*public_of(one.get("jwk")))
-        except ValueError as error:
-            findings.add("source-key", "a public key", error, None, where)
-            continue
-        if one.get("source") in holders and (one["source"], name) not in announced:
-            findings.add("source-key", "a key that a leaf announces", name, None, where)
+        return [], None
+    return logs, fields
 
 
 def check_documents(bundle: Bundle, digests: Iterable[str], findings: Findings) -> None:
@@ -71,6 +57,8 @@ def check_manifest_texts(bundle: Bundle, manifests: Mapping[int, Mapping[str, An
             where = f"{MANIFESTS} line {number}"
             index = _index(fields)
             leaf = manifests.get(index)
+            if leaf is not None and index not in missing:
+                findings.add("manifest-text", "one line for each manifest", "another", index, where)
             missing.discard(index)
             if leaf is None:
                 findings.add("manifest-text", "the index of a manifest's entry", index, None, where)
@@ -87,7 +75,9 @@ def check_manifest_texts(bundle: Bundle, manifests: Mapping[int, Mapping[str, An
 
 
 def _index(fields: Any) -> int:
-    index = fields.get("index") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or fields.keys() != {"index", "jwk", "jws", "received"}:
+        raise FileUnreadable("index, received, jws and jwk are expected")
+    index = fields["index"]
     if not isinstance(index, str) or not index.isdecimal():
         raise FileUnreadable("index is a count, as text")
     return int(index)
@@ -102,7 +92,10 @@ def _check_jws(fields: Mapping[str, Any], leaf: Mapping[str, Any], index: int, w
         algorithm, public = public_of(fields.get("jwk"))
         if thumbprint(algorithm, public) != leaf["key"]:
             findings.add("manifest-text", f"the key {leaf['key']}", thumbprint(algorithm, public), index, where)
-        verify_jws(text, algorithm, public)
+        said = verify_jws(text, algorithm, public)
+        for name in ("source", "day", "sequence"):
+            if str(said.get(name)) != leaf[name]:
+                findings.add("manifest-text", f"{name} {leaf[name]}", said.get(name), index, where)
     except ValueError as error:
         findings.add("manifest-text", "a text signed by the source's key", error, index, where)
 
@@ -114,14 +107,16 @@ def read_totals(bundle: Bundle, findings: Findings) -> tuple[int, Totals] | None
         return None
     try:
         fields = parse_json(raw)
+        if fields.keys() != {"folded_to", "totals"}:
+            raise FileUnreadable("no other field is expected")
         folded_to, listed = int(fields["folded_to"]), fields["totals"]
         totals: Totals = Totals()
         for one in listed:
             key = one["programme"], one["asset"], one["account"]
-            if key in totals or one["account"] not in SYSTEM_ACCOUNTS:
+            if one.keys() != _TOTAL_FIELDS or key in totals or one["account"] not in SYSTEM_ACCOUNTS:
                 raise FileUnreadable(f"each system account once, not {one}")
             totals[key] = int(one["amount"])
-    except (FileUnreadable, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, FileUnreadable, KeyError, TypeError, ValueError) as error:
         findings.add("file-form", "folded_to and the totals of system accounts", error, None, TOTALS)
         return None
     return folded_to, totals

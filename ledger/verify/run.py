@@ -32,14 +32,14 @@ from ledger.verify.checkpoints import (
 from ledger.verify.chunks import ChunkJob, ChunkRead, read_chunk
 from ledger.verify.claims import ClaimsJob, check_claims, read_claims
 from ledger.verify.findings import Findings, Left
-from ledger.verify.notices import check_epochs, check_keys, check_manifests, check_rules, kept_sizes
+from ledger.verify.keys import check_key_list, check_keys
+from ledger.verify.notices import check_epochs, check_manifests, check_rules, kept_sizes
 from ledger.verify.papers import (
     KEYS,
     MANIFESTS,
     TOTALS,
     check_documents,
     check_manifest_texts,
-    check_source_keys,
     compare_totals,
     read_keys,
     read_totals,
@@ -105,11 +105,11 @@ class _Verification:
 
     def run(self, remembered: Path, policy: Path | None) -> Report:
         bundle, findings = self.bundle, self.findings
-        keys, sources = read_keys(bundle, findings)
+        keys, papers = read_keys(bundle, findings)
         trusted = read_policy_of(bundle, policy, findings)
         logs = read_logs(bundle, keys, trusted, findings)
         current = logs[-1]
-        if current.key is not None and keys and current.key not in keys:
+        if current.key is not None and current.key not in keys:
             findings.add("log-key", "among the log's keys of keys.json", current.key, None, KEY)
         self._compare_fields(current)
         self.checked["witnesses"] = len(current.verified.seen_at) if current.verified else 0
@@ -122,14 +122,16 @@ class _Verification:
         uses = _uses(chunks[current.epoch])
         self._accounts(current, chunks[current.epoch], notices)
         self.left += check_rules(notices, uses, findings)
-        check_source_keys(sources, check_keys(notices, current, findings), findings)
+        announced = check_keys(notices, current, bundle.created_at, findings)
+        if papers is not None:
+            check_key_list(papers, announced, notices, findings)
         self._compare_programme(notices)
         self.left += check_epochs(notices, logs, self._kept_roots(logs, notices), findings)
         named = {digest for _, _, digest in uses}
         named |= {fields["digest"] for _, fields in notices if fields["kind"] == "rule"}
         self.checked["documents"] = len(named)
         check_documents(bundle, named, findings)
-        check_manifest_texts(bundle, check_manifests(notices, findings), findings)
+        check_manifest_texts(bundle, check_manifests(notices, announced, findings), findings)
         self._other_files(logs, named)
         report = Report(str(bundle.directory), _log_of(bundle, current), self.checked, findings, self.left)
         if report.clean:
@@ -212,9 +214,11 @@ class _Verification:
         published = read_totals(self.bundle, findings)
         self.files.add(TOTALS)
         seals = read_seals(notices, size, findings)
-        if published is not None and published[0] > size:
-            self.left.append(Left("totals-ahead", 1, f"folded_to {published[0]}"))
-            published = None
+        if published is not None and published[0] != size:
+            self.left.append(
+                Left("totals-ahead" if published[0] > size else "totals-behind", 1, f"folded_to {published[0]}")
+            )
+            published = None if published[0] > size else published
         marks = marks_of(seals, published[0] if published else None)
         repeated: dict[str, list[int]] = {}
         for part in self.work(read_claims, [ClaimsJob(self.scratch, each, len(chunks)) for each in partitions]):

@@ -28,7 +28,7 @@ class SealsJob:
 def write_sealed(scratch: Path, partition: int, mark: int, records: list[str]) -> None:
     """Leave the records that changed before a mark: programme, participant and leaf hash, parted by tabs."""
     if records:
-        _path(scratch, partition, mark).write_text("\n".join(records), "ascii")
+        _path(scratch, partition, mark).write_bytes("\n".join(records).encode("ascii"))
 
 
 def build_seals(job: SealsJob) -> dict[int, tuple[bytes, int]]:
@@ -40,7 +40,7 @@ def build_seals(job: SealsJob) -> dict[int, tuple[bytes, int]]:
         for partition in range(job.partitions):
             path = _path(job.scratch, partition, mark)
             if path.exists():
-                for record in path.read_text("ascii").split("\n"):
+                for record in path.read_bytes().decode("ascii").split("\n"):
                     programme, participant, leaf = record.split("\t")
                     known = hashes.setdefault(programme, {})
                     if participant not in known:

@@ -34,8 +34,8 @@ class Spill:
         """Write what was put since the last time."""
         for partition, records in enumerate(self._lists):
             if records:
-                with _path(self._folder, self._name, partition, self._chunk).open("a", encoding="ascii") as file:
-                    file.write("\n".join(records) + "\n")
+                with _path(self._folder, self._name, partition, self._chunk).open("ab", buffering=0) as file:
+                    file.write(("\n".join(records) + "\n").encode("ascii"))
                 records.clear()
 
 
@@ -44,7 +44,7 @@ def spilled(folder: Path, name: str, partition: int, chunks: int) -> Iterator[tu
     for chunk in range(chunks):
         path = _path(folder, name, partition, chunk)
         if path.exists():
-            records = path.read_text("ascii").split("\n")
+            records = path.read_bytes().decode("ascii").split("\n")  # read_text() looks for other line ends
             records.pop()
             path.unlink()
             yield chunk, records

@@ -1,5 +1,6 @@
 """The entries of a chunk of the log with the evidence that lies beside them in the bundle."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from ledger.tiles import WIDTH, Tile, decode_bundle
 CHUNK = WIDTH * WIDTH  # entries: as many as one file of evidence is of
 _LOG = "log/"
 _ENTRIES = "tile/entries/"
+_COMMON = {"index", "salt"}
+_KINDS = {"document", "record"}
+_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 def evidence_path(number: int) -> str:
@@ -87,9 +91,12 @@ class EvidenceLines:
             for number, line in enumerate(file, start=1):
                 try:
                     fields = orjson.loads(line)
+                    kinds = fields.keys() - _COMMON
+                    if not _HEX(fields["salt"]) or len(fields) != len(_COMMON) + 1 or not kinds <= _KINDS:
+                        raise ValueError
                     fields["index"] = int(fields["index"])
                     fields["salt"] = bytes.fromhex(fields["salt"])
-                except (ValueError, TypeError, KeyError):
+                except (ValueError, TypeError, KeyError, AttributeError):
                     self.strays.append(f"line {number}")
                     continue
                 yield fields

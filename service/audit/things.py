@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from service.activities.references import ReferenceInvalid, canonical_reference
 from service.audit.handing import Handing, handed
@@ -18,10 +18,7 @@ from service.audit.rules import BY_DAY, BY_SPAN, Applied
 from service.quantification.model import ActivityData
 from service.quantification.periods import activity_day
 
-_MARK_BYTES = 16  # two things of one mark among 10^9: less than one in 10^20
-
-
-Thing = tuple[str, bytes, bool, str | None]
+Thing = tuple[str, str, bool, str | None]
 """Something that counts once: the names of its references, without their values; its mark; whether it is claimed as a
 span, so that no two may overlap but those of one use; and that use."""
 
@@ -86,22 +83,22 @@ def _days(data: ActivityData) -> list[str]:
     return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
 
 
-def _mark(begins: str, values: Sequence[str]) -> bytes:
-    """Of references in their canonical form, which holds no control character."""
-    return blake2b("\x1f".join((begins, *values)).encode(), digest_size=_MARK_BYTES).digest()
+def _mark(begins: str, values: Sequence[str]) -> str:
+    """Of references in their canonical form, which holds no control character: no two things have one mark."""
+    return "\x1f".join((begins, *values))
 
 
 def hand_on(handing: Handing, things: Iterable[Thing], index: int, span: tuple[int, int], *, waits: bool) -> None:
     """Hand on what a credit claims; `waits` for a match, and gives way to an operator's record."""
     for names, mark, over_time, use in things:
         since, until = span if over_time else (0, 0)
-        handing.to[f"{mark[-1]:02x}"]((mark, index, names, since, until, use, waits))
+        handing.to[f"{crc32(mark.encode()) & 0xFF:02x}"]((mark, index, names, since, until, use, waits))
 
 
 def read_things(job: ThingsJob) -> list[Meeting]:
     """The meetings within one partition."""
-    first: dict[bytes, tuple[Any, ...]] = {}
-    again: dict[bytes, list[tuple[Any, ...]]] = {}
+    first: dict[str, tuple[Any, ...]] = {}
+    again: dict[str, list[tuple[Any, ...]]] = {}
     for records in handed(job.scratch, job.name, job.partition, job.chunks):
         for record in records:
             earlier = first.setdefault(record[0], record)

@@ -218,6 +218,37 @@ def test_points_run_out_on_their_day(name: str, old: Path, tmp_path: Path) -> No
     require_found(old, tmp_path, change, code)
 
 
+def begun(folder: Path) -> tuple[BundleWriter, History]:
+    writer = BundleWriter(folder)
+    history = History(Random(1), writer.log.add)
+    history.begin(writer.log.signer.verifier.public)
+    return writer, history
+
+
+@pytest.mark.parametrize(("back_s", "codes"), [(60, set()), (61, {"time-backwards"})])
+def test_a_clock_may_be_a_minute_off(back_s: int, codes: set[str], tmp_path: Path) -> None:
+    writer, history = begun(tmp_path / "bundle")
+    person, other = history.join(), history.join()
+    history.credit(person, 4_000)
+    history.credit(other, 4_000)
+    history.now -= timedelta(seconds=back_s)
+    history.credit(person, 4_000)
+    history.now -= timedelta(hours=5)  # across people no order is promised
+    history.credit(history.join(), 4_000)
+    writer.close(history)
+    assert set(verify(tmp_path / "bundle").findings.counts) == codes
+
+
+@pytest.mark.parametrize(("at", "found"), [("15:49:59", True), ("15:50:00", False), ("16:00:00", False)])
+def test_an_activity_is_of_today_but_for_the_minutes_of_two_clocks(at: str, found: bool, tmp_path: Path) -> None:
+    writer, history = begun(tmp_path / "honest")
+    history.now = history.now.replace(hour=16)  # it is tomorrow in Shanghai
+    history.credit(history.join(), 4_000)
+    writer.close(history)
+    rewrite(tmp_path / "honest", tmp_path / "bundle", edit("credit", 0, told(at=f"2026-05-01T{at}Z")))
+    assert ("day" in verify(tmp_path / "bundle").findings.counts) == found
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -227,9 +258,7 @@ def test_points_run_out_on_their_day(name: str, old: Path, tmp_path: Path) -> No
     ],
 )
 def test_what_is_owed_is_repaid_first(change: Forge, tmp_path: Path) -> None:
-    writer = BundleWriter(tmp_path / "honest")
-    history = History(Random(1), writer.log.add)
-    history.begin(writer.log.signer.verifier.public)
+    writer, history = begun(tmp_path / "honest")
     person = history.join()
     credit = history.credit(person, 4_000)
     history.now += timedelta(days=1_000)

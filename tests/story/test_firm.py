@@ -283,7 +283,8 @@ def settled_at_the_years_end(platform: Platform, firm: Firm) -> None:
     points = platform.read(firm, "balance")["points"]
     assert (points["available"], points["pending"]) == (whole_year, 0)
     assert points["expiring"] == [{"on": EXPIRES_ON, "points": whole_year}]
-    assert platform.settle(firm, (1, 12), GOOD_YEAR)["credits"] == []
+    again = platform.settle(firm, (1, 12), GOOD_YEAR)  # its answer was lost: the same answer, and nothing twice
+    assert again["credits"] == settled["credits"]
 
 
 def a_month_is_withdrawn(platform: Platform, firm: Firm) -> None:

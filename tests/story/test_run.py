@@ -212,9 +212,9 @@ def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
     for arguments, scope, status in (
         (["provider", "--source", source], "activities:write events:read manifests:read settlements:read", 403),
         (["provider", "--feed", "valleybike"], "activities:write events:read manifests:read settlements:read", 403),
-        (["participant", PERSON], "balance:read waivers:write", 404),
+        (["participant", PERSON], "balance:read events:read waivers:write", 404),
         (["operator"], " ".join(sorted(ROLE_SCOPES["operator"])), 404),
-        (["auditor"], "audit:read balance:read manifests:read settlements:read", 404),
+        (["auditor"], "audit:read balance:read events:read manifests:read settlements:read", 404),
     ):
         issued = run_here(served.data_dir, "token", *arguments)
         assert issued.returncode == 0, issued.stderr

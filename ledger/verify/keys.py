@@ -1,0 +1,154 @@
+"""Keys: as key leaves announce and revoke them, as keys.json lists them, and who may sign a day's manifest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger.verify.checkpoints import Log, origin_of
+from ledger.verify.findings import Findings
+from ledger.verify.jwk import public_of, thumbprint
+from ledger.verify.moments import seconds_back
+from ledger.verify.papers import KEYS
+
+HOLDERS = frozenset({"log", "source", "bank"})
+CLOCK_SLACK_S = 60  # a signature is verified before its entry's moment is read, perhaps on another machine
+_SOURCE_FIELDS = {"source", "kid", "jwk", "from", "to"}
+_APPROVER_FIELDS = ("approver", "role", "kid", "public_key")
+
+Notices = Sequence[tuple[int, dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class Key:
+    """What the log says of one key of one holder, by its leaves' indexes.
+
+    added, revoked  since when it counts, or no longer does
+    """
+
+    holder: str
+    programme: str
+    added: list[tuple[int, str]] = field(default_factory=list)
+    revoked: list[tuple[int, str]] = field(default_factory=list)
+
+
+Announced = Mapping[tuple[str, str], Key]
+"""By the holder's name and the key's thumbprint."""
+
+
+def check_keys(notices: Notices, log: Log, created_at: str, findings: Findings) -> Announced:
+    """Keys as they were announced and revoked; the log's own must count by now."""
+    standing: dict[tuple[str, str], Key] = {}
+    origins, programme = _origins(log), _programme(notices)
+    for index, fields in notices:
+        if fields["kind"] != "key":
+            continue
+        if thumbprint(fields["algorithm"], bytes.fromhex(fields["public_key"])) != fields["key"]:
+            findings.add("key", "the thumbprint of its public_key", fields["key"], index)
+        if fields["holder"] not in HOLDERS:
+            findings.add("key", f"a holder of {', '.join(sorted(HOLDERS))}", fields["holder"], index)
+        if fields["holder"] == "log" and log.checkpoint is not None:
+            if fields["name"] not in origins:
+                findings.add("key", f"a log's name, {', '.join(sorted(origins))}", fields["name"], index)
+            if fields["programme"] != programme:
+                findings.add("key", f"the log's programme, {programme}", fields["programme"], index)
+        key = standing.setdefault((fields["name"], fields["key"]), Key(fields["holder"], fields["programme"]))
+        if (fields["holder"], fields["programme"]) != (key.holder, key.programme):
+            told = f"{fields['holder']} {fields['programme']}"
+            findings.add("key", f"{key.holder} {key.programme}, as before", told, index)
+        if fields["action"] == "added":
+            key.added.append((index, fields["since"]))
+        elif not key.added:
+            findings.add("key", "revokes a key that was announced", fields["key"], index)
+        else:
+            key.revoked.append((index, fields["since"]))
+    _check_own(standing, log, created_at, findings)
+    return standing
+
+
+def _origins(log: Log) -> frozenset[str]:
+    origin = log.checkpoint.origin if log.checkpoint is not None else ""
+    return frozenset(origin_of(origin, log.epoch, epoch) for epoch in range(1, log.epoch + 1))
+
+
+def _programme(notices: Notices) -> str | None:
+    return next((fields["programme"] for _, fields in notices if fields["kind"] == "epoch"), None)
+
+
+def _check_own(standing: Announced, log: Log, created_at: str, findings: Findings) -> None:
+    if log.key is None or log.checkpoint is None:
+        return
+    own = standing.get((log.checkpoint.origin, thumbprint("ed25519", log.key.public)))
+    if own is None or own.holder != "log" or not own.added:
+        findings.add("key-unannounced", f"a key leaf of {log.key}", "none")
+    elif own.revoked:
+        since = min(since for _, since in own.revoked)
+        findings.add("key-unannounced", f"a key that stands: {log.key}", f"revoked from {since} on")
+    elif (since := min(since for _, since in own.added)) > created_at:
+        findings.add("key-unannounced", f"a key that counts at {created_at}: {log.key}", f"from {since} on")
+
+
+def check_signer(index: int, manifest: Mapping[str, Any], announced: Announced, findings: Findings) -> None:
+    """A manifest is signed by a key that an earlier leaf announced for its source, which counted at the time.
+
+    One key under several ids is announced as often: which of them a revocation means cannot be told.
+    """
+    key, at, where = announced.get((manifest["source"], manifest["key"])), manifest["at"], manifest["source"]
+    added = [] if key is None or key.holder != "source" else [each for each in key.added if each[0] < index]
+    if key is None or not added:
+        findings.add("manifest-key", "a key of the source that was announced before", manifest["key"], index, where)
+        return
+    if manifest["programme"] != key.programme:
+        findings.add("manifest-key", f"the programme of its key, {key.programme}", manifest["programme"], index, where)
+    since = min(since for _, since in added)
+    if seconds_back(since, at) > CLOCK_SLACK_S:
+        findings.add("manifest-key", f"a key that counts at {at}", f"from {since} on", index, where)
+    ended = [since for place, since in key.revoked if place < index and seconds_back(at, since) > CLOCK_SLACK_S]
+    if ended and len(added) == 1:
+        findings.add("manifest-key", f"a key that stands at {at}", f"revoked from {min(ended)} on", index, where)
+
+
+def check_key_list(papers: Mapping[str, Any], announced: Announced, notices: Notices, findings: Findings) -> None:
+    """keys.json against the leaves: every key of a source, as it was announced, and approvers that rules name."""
+    listed: set[tuple[str, str]] = set()
+    for one in papers["sources"]:
+        found = _check_listed(one, announced, findings)
+        if found is not None:
+            listed.add(found)
+    for (name, mark), key in announced.items():
+        if key.holder == "source" and key.added and (name, mark) not in listed:
+            findings.add("source-key", f"the key {mark} of {name}", "none", None, KEYS)
+    approvers = {
+        (each["approver"], each["role"], each["key"], each["public_key"])
+        for _, fields in notices
+        if fields["kind"] == "rule"
+        for each in fields["approvals"]
+    }
+    for one in papers["approvers"]:
+        known = isinstance(one, dict) and one.keys() == set(_APPROVER_FIELDS)
+        if not known or tuple(one[name] for name in _APPROVER_FIELDS) not in approvers:
+            findings.add("file-form", "approvers whom a rule's leaf names", one, None, f"{KEYS} approvers")
+
+
+def _check_listed(one: Any, announced: Announced, findings: Findings) -> tuple[str, str] | None:
+    """One source's key of keys.json; its source and thumbprint where the log announces it."""
+    if not isinstance(one, dict) or one.keys() != _SOURCE_FIELDS:
+        findings.add("file-form", f"of each key {', '.join(sorted(_SOURCE_FIELDS))}", one, None, KEYS)
+        return None
+    where = f"{KEYS} {one['source']} {one['kid']}"
+    try:
+        mark = thumbprint(*public_of(one["jwk"]))
+    except ValueError as error:
+        findings.add("source-key", "a public key", error, None, where)
+        return None
+    key = announced.get((str(one["source"]), mark))
+    if key is None or key.holder != "source":
+        findings.add("source-key", "a key that a leaf announces", mark, None, where)
+        return None
+    if one["from"] not in (moments := [since for _, since in key.added]):
+        findings.add("source-key", f"from {', '.join(moments)}", one["from"], None, where)
+    # Ended after the checkpoint, or earlier than the log knows so far, may be so; later than it says may not.
+    if key.revoked and len(key.added) == 1:
+        last = min(since for _, since in key.revoked)
+        if not isinstance(one["to"], str) or one["to"] > last:
+            findings.add("source-key", f"to {last}", one["to"], None, where)
+    return str(one["source"]), mark
