@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
-from ledger.journal import Line, ReversalReason
+from ledger.journal import AMOUNT_MAX, Line, ReversalReason
 from ledger.verify.canonical import as_date, lines_of, shown
 from ledger.verify.chunks import CREDIT_KIND, KINDS, LAPSE_KIND, MATURITY_KIND, PARTICIPANTS, REVERSAL_KIND, Profile
 from ledger.verify.findings import Findings
@@ -299,14 +299,14 @@ class _Reader:
         self.next_mark = self.marks[0].size if self.marks else 1 << 63
 
     def _mark(self, mark: Mark) -> None:
-        records = []
+        sealed: dict[str, tuple[list[str], list[bytes]]] = {programme: ([], []) for programme in self.plain}
         for participant, holding in self.holdings.items():
-            if not holding.unsealed:
-                continue
-            holding.unsealed = False
-            leaf = sha256(b"\x00" + holding.record(participant)).hexdigest()
-            records.append(f"{holding.who[1]}\t{participant}\t{leaf}")
-        write_sealed(self.job.scratch, self.job.partition, len(self.out.totals), records)
+            if holding.unsealed:
+                holding.unsealed = False
+                participants, leaves = sealed[holding.who[1]]
+                participants.append(participant)
+                leaves.append(sha256(b"\x00" + holding.record(participant)).digest())
+        write_sealed(self.job.scratch, self.job.partition, len(self.out.totals), sealed)
         totals = self.sums.copy()
         for programme, (grams, points) in self.plain.items():
             for asset, amount in (("co2e_mg", grams), ("points", points)):
@@ -318,8 +318,10 @@ class _Reader:
         """The marks at the very end, overflow of balances that only grew, and what was asked of single credits."""
         self._reach(1 << 62)
         for participant, holding in self.holdings.items():
+            if max(holding.balances) <= AMOUNT_MAX:
+                continue
             for (asset, account), amount in zip(BALANCES, holding.balances, strict=True):
-                if amount >= 1 << 63:
+                if amount > AMOUNT_MAX:
                     self.add("negative-balance", "0 to 2^63 - 1", f"{account} {asset} is {amount}", None, participant)
         self.out.participants = len(self.holdings)
         for transfer, found in self.credits.items():

@@ -84,6 +84,7 @@ def _or_null(form: str, *, taken: bool = False) -> str:
     return f'(?:null|"({form})")' if taken else f'(?:null|"{form}")'
 
 
+_ANY64 = '[^"]{64}'
 _STANDING = f'{_KIND},"points_rule":{_or_null(_HEX32, taken=True)},{_PLACE}'
 
 
@@ -99,6 +100,15 @@ CREDIT = re.compile(
     f'"methodology":"({_HEX32})","nonce":"{_HEX16}","participant":"({_UUID})",({_together(_STANDING)}),'
     f'"replaces":{_or_null(_UUID7, taken=True)},"signature":{_or_null(_HEX32)},"source":"({_URI})",{_END}'
 )
+_LOOSE = f'"participant_kind":"[^"]*","points_rule":{_or_null(_ANY64)},"programme":"[^"]*","region":"[^"]*"'
+ALIKE = re.compile(
+    CREDIT.pattern.replace(_together(_STANDING), _LOOSE)
+    .replace(f'"methodology":"({_HEX32})"', f'"methodology":"({_ANY64})"')
+    .replace(f'"source":"({_URI})"', '"source":"([^"]*)"')
+)
+"""The same groups, sooner: in methodology, source and what stands between participant and `replaces` it takes anything
+without a quotation mark. So whoever uses it must have seen these very texts in a leaf that CREDIT took; as no value
+holds a quotation mark, each stands on its own, and the leaf is one that CREDIT takes."""
 STANDING = re.compile(_STANDING)
 """What lies between a credit's participant and the next thing of its own: the same in thousands of entries, so that it
 is taken apart once. The participant's kind, points rule, programme and region."""

@@ -14,7 +14,7 @@ from ledger.bundle import Listed
 from ledger.errors import TileInvalid
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, Edge
 from ledger.tiles import WIDTH, Tile, decode_bundle
-from ledger.verify.canonical import CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of
+from ledger.verify.canonical import ALIKE, CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of
 from ledger.verify.findings import Findings
 from ledger.verify.spill import Spill
 
@@ -109,6 +109,10 @@ class _Reader:
         self.edge = Edge()  # over the roots of bundles
         self.seen: dict[tuple[str | None, ...], list[Any]] = {}
         """By what entries have in common: their profile's place as text, the first of them, and how many."""
+        self.wanted: dict[int, list[int]] = {}
+        """By bundle: the sizes within it at which the edge is asked for."""
+        for size in job.wanted:
+            self.wanted.setdefault((size - 1) // WIDTH, []).append(size)
         self.participants = self.claims = None
         if job.partitions is not None:
             self.participants = Spill(job.scratch, PARTICIPANTS, job.number, job.partitions)
@@ -165,24 +169,30 @@ class _Reader:
                 findings.add("leaf-hash", stored.hex(), computed.hex(), first + place, self.job.log + tile.path)
 
     def _grow(self, first: int, row: list[bytes]) -> None:
-        sizes = self.job.wanted.intersection(range(first + 1, first + len(row) + 1))
-        if sizes:
-            part = Edge()
-            for place, leaf in enumerate(row, start=first + 1):
-                part.append(leaf)
-                if place in sizes and part.size < WIDTH:
-                    self.found.edges[place] = [*self.edge.roots, *part.roots]
+        edges, below = self.found.edges, self.edge.roots
+        levels = [row]  # of the binary tree over the bundle, as far as it is complete
+        while len(levels[-1]) > 1:
+            lower = levels[-1]
+            pairs = zip(lower[::2], lower[1::2], strict=False)
+            levels.append([sha256(b"\x01" + left + right).digest() for left, right in pairs])
+        for size in self.wanted.get(first // WIDTH, ()):
+            inside, at = size - first, 0
+            edges[size] = list(below)
+            for level in range(len(levels) - 1, -1, -1):
+                if inside >> level & 1:
+                    edges[size].append(levels[level][at >> level])
+                    at += 1 << level
         if len(row) == WIDTH:
-            root = root_of_level(b"".join(row))
+            root = levels[-1][0]
             self.edge.append(root)
             self.found.bundle_roots.append(root)
-            if first + WIDTH in sizes:
-                self.found.edges[first + WIDTH] = list(self.edge.roots)
+            if first + WIDTH in edges:
+                edges[first + WIDTH] = list(self.edge.roots)
 
     def _take_apart(self, first: int, entries: list[bytes]) -> None:  # the one hot loop: a call less is a second less
         assert self.participants is not None
         assert self.claims is not None
-        credit_form, to_participant, to_claim = CREDIT.fullmatch, self.participants.to, self.claims.to
+        credit_form, to_participant, to_claim = ALIKE.fullmatch, self.participants.to, self.claims.to
         seen = self.seen
         for index, entry in enumerate(entries, start=first):
             text = entry.decode("latin-1")
@@ -196,6 +206,13 @@ class _Reader:
                 at, claims, counter, day, grade, grams, credit_class, vintage, points, expires, lines, methodology,
                 participant, standing, replaces, source, transfer,
             ) = match.groups()  # fmt: skip
+            common = (standing, source, grade, methodology)
+            profile = seen.get(common)
+            if profile is None:
+                if CREDIT.fullmatch(text) is None:
+                    self._other(index, entry, "")
+                    continue
+                profile = self._profile_of_credit(common, index)
             number = str(index)
             if text[_ACTIVITY] != transfer:
                 self.found.findings.add("credit-activity", text[_ACTIVITY], transfer, index)
@@ -210,10 +227,6 @@ class _Reader:
             else:
                 self._other(index, entry, "")
                 continue
-            common = (standing, source, grade, methodology)
-            profile = seen.get(common)
-            if profile is None:
-                profile = self._profile_of_credit(common, index)
             profile[2] += 1
             if replaces is not None:
                 self.found.replaces.append((index, replaces, source))

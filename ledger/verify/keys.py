@@ -123,9 +123,9 @@ def check_key_list(papers: Mapping[str, Any], announced: Announced, notices: Not
         if fields["kind"] == "rule"
         for each in fields["approvals"]
     }
+    known = [dict(zip(_APPROVER_FIELDS, each, strict=True)) for each in approvers]
     for one in papers["approvers"]:
-        known = isinstance(one, dict) and one.keys() == set(_APPROVER_FIELDS)
-        if not known or tuple(one[name] for name in _APPROVER_FIELDS) not in approvers:
+        if one not in known:
             findings.add("file-form", "approvers whom a rule's leaf names", one, None, f"{KEYS} approvers")
 
 

@@ -362,7 +362,8 @@ def test_the_text_is_in_both_languages_and_limits_itself(honest: Path, tmp_path:
 
 
 def test_every_code_is_found_by_some_test_and_described() -> None:
-    here = "".join((ROOT / "tests/log" / name).read_text("utf-8") for name in ("test_verify.py", "test_forged.py"))
+    names = ("test_verify.py", "test_forged.py", "test_papers.py")
+    here = "".join((ROOT / "tests/log" / name).read_text("utf-8") for name in names)
     described = (ROOT / "docs/audit.md").read_text("utf-8")
     for code, (english, chinese) in (*CODES.items(), *LEFT.items()):
         assert f'"{code}"' in here, f"{code}: no test finds it"
