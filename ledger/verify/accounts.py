@@ -299,11 +299,11 @@ class _Reader:
         self.next_mark = self.marks[0].size if self.marks else 1 << 63
 
     def _mark(self, mark: Mark) -> None:
-        sealed: dict[str, tuple[list[str], list[bytes]]] = {programme: ([], []) for programme in self.plain}
+        sealed: dict[str, tuple[list[str], list[bytes]]] = {}
         for participant, holding in self.holdings.items():
             if holding.unsealed:
                 holding.unsealed = False
-                participants, leaves = sealed[holding.who[1]]
+                participants, leaves = sealed.setdefault(holding.who[1], ([], []))
                 participants.append(participant)
                 leaves.append(sha256(b"\x00" + holding.record(participant)).digest())
         write_sealed(self.job.scratch, self.job.partition, len(self.out.totals), sealed)

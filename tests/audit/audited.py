@@ -31,7 +31,7 @@ from tests.running import Api, Person, pooled, ride, running_api, served
 ORIGIN = "log.example.org/log"
 RULES = Path(__file__).resolve().parents[1] / "rules"
 POSTED = datetime(2026, 11, 22, 12, tzinfo=ZoneInfo("Asia/Shanghai"))  # the rules of tests take January until then
-EXPORTED = datetime(2026, 11, 22, 12, tzinfo=UTC)
+EXPORTED = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)  # behind every key of these tests
 HOME = "test-home-electricity"
 _KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 

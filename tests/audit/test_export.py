@@ -56,7 +56,14 @@ async def test_a_bundle_holds_everything_that_its_layout_names(world: World, tmp
     key = parse_verifier((directory / "log.vkey").read_text().removesuffix("\n"))
     checkpoint = parse_checkpoint(verify_note(note, [key]).text)
     said = (bundle.programme, bundle.origin, bundle.epoch, bundle.size, bundle.root, bundle.created_at)
-    assert said == ("demo", checkpoint.origin, 1, checkpoint.size, checkpoint.root.hex(), "2026-11-22T12:00:00Z")
+    assert said == (
+        "demo",
+        checkpoint.origin,
+        1,
+        checkpoint.size,
+        checkpoint.root.hex(),
+        f"{EXPORTED:%Y-%m-%dT%H:%M:%SZ}",
+    )
     assert (done.size, done.root, done.before, done.unknown_rules) == (bundle.size, bundle.root, 0, ())
     found = contents(directory)
     assert {path: listed.digest for path, listed in bundle.files.items()} == {

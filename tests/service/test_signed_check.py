@@ -111,16 +111,16 @@ async def _close(api: Api, day: date) -> None:
 
 
 @pytest.fixture(scope="module")
-async def ledger(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Database:
+async def ledger(template: Database, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """A document that came into force twice, with one signature that completed nothing; a day closed twice."""
-    database = clone(template, "tests_of_the_signed_check")
+    database = clone(template, f"tests_of_the_signed_check_{worker_id}")
     folder, tomorrow = tmp_path_factory.mktemp("data"), timedelta(days=1)
     async with running_api(database.app, database.redis, folder, clock_offset=tomorrow) as api:
         for one, known in ((ALICE, (ALICE, BOB)), (BOB, (ALICE, BOB)), (CAROL, (ALICE, CAROL))):
             await _approve(api, one, *known)
         await _close(api, shanghai_day(datetime.now(UTC) + tomorrow) - tomorrow)
     async with pooled(database.sequencer) as pool:
-        assert await drain(pool) == 4
+        assert await drain(pool) == 5  # two of rules, the key, two of manifests
     await keep_copies(database)
     return database
 

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, MutableSequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from structlog.testing import LogCapture
 from typer.testing import CliRunner, Result
 
 from api.cli import app as cli
@@ -21,11 +23,13 @@ from ledger.notes import ED25519, Signer, Verified, generate_signer, parse_note,
 from ledger.policy import Policy, parse_policy
 from ledger.receipts import verify_receipt
 from service.database import Connection
+from service.log import cosigning as cosigning_of_the_log
 from service.log.cosigning import show_cosigned
 from service.log.guard import Guard
 from service.log.loop import step
 from service.log.publish import Log, publish
 from service.receipts import receipt_of
+from service.witness import asking
 from service.witness.app import witness_app
 from service.witness.asking import Witnesses
 from service.witness.memory import Memory
@@ -100,6 +104,15 @@ async def begun(connection: Connection, tmp_path: Path) -> None:
     for _ in range(2):
         await stepped(connection, log, 0)
     assert shown(log)[0].size == 2
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> MutableSequence[MutableMapping[str, Any]]:
+    """What is said. A logger that was used before is bound for good, so another is put in its place."""
+    capture = LogCapture()
+    for module in (asking, cosigning_of_the_log):
+        monkeypatch.setattr(module, "_log", structlog.wrap_logger(None, processors=[capture]))
+    return capture.entries
 
 
 @asynccontextmanager
@@ -193,13 +206,12 @@ async def test_lines_of_witnesses_stand_below_in_the_order_of_the_policy(
     ],
 )
 async def test_a_witness_that_lies_or_fails_is_not_shown_and_stops_nothing(
-    connection: Connection, tmp_path: Path, answer: Answering
+    connection: Connection, tmp_path: Path, answer: Answering, logs: MutableSequence[MutableMapping[str, Any]]
 ) -> None:
     fake = Fake(answer)
     transports = {"good": honest(tmp_path / "good", GOOD), "liar": fake, "also": Fake(hang)}
     async with log_with(tmp_path, policy_of("good"), transports, 0.3) as log:
-        with capture_logs() as logs:
-            await stepped(connection, log)
+        await stepped(connection, log)
         assert cosigners(log) == ["good"]
         assert {line["witness"] for line in logs if line["event"] == "a witness did not cosign"} == {"liar", "also"}
         assert 1 <= fake.asked <= 3
@@ -264,16 +276,15 @@ async def test_a_checkpoint_is_shown_as_soon_as_the_quorum_saw_it(connection: Co
 
 
 async def test_without_its_quorum_a_checkpoint_is_shown_when_the_time_is_over(
-    connection: Connection, tmp_path: Path
+    connection: Connection, tmp_path: Path, logs: MutableSequence[MutableMapping[str, Any]]
 ) -> None:
     also = Fake(hang)
     transports = {"good": honest(tmp_path / "good", GOOD), "liar": Fake(refuse), "also": also}
     async with log_with(tmp_path, policy_of("two"), transports) as log:
-        with capture_logs() as logs:
-            assert await stepped(connection, log) >= TIMEOUT_S
-            assert (cosigners(log), shown(log)[0].size) == (["good"], 5)
-            assert await stepped(connection, log) < TIMEOUT_S  # too few are awake to wait for
-            assert (cosigners(log), shown(log)[0].size) == (["good"], 8)
+        assert await stepped(connection, log) >= TIMEOUT_S
+        assert (cosigners(log), shown(log)[0].size) == (["good"], 5)
+        assert await stepped(connection, log) < TIMEOUT_S  # too few are awake to wait for
+        assert (cosigners(log), shown(log)[0].size) == (["good"], 8)
         told = [line for line in logs if line["event"] == "the checkpoint is shown without its quorum of witnesses"]
         assert [(line["quorum"], line["cosigned"], line["log_level"]) for line in told] == [("two", ["good"], "error")]
         # it comes back, and is asked again about the checkpoint that stands
