@@ -105,8 +105,9 @@ ALIKE = re.compile(
     CREDIT.pattern.replace(_together(_STANDING), _LOOSE)
     .replace(f'"methodology":"({_HEX32})"', f'"methodology":"({_ANY64})"')
     .replace(f'"source":"({_URI})"', '"source":"([^"]*)"')
+    .encode("ascii")
 )
-"""The same groups, sooner: in methodology, source and what stands between participant and `replaces` it takes anything
+"""The same groups of bytes, sooner: in methodology, source and what stands between participant and `replaces` it takes anything
 without a quotation mark. So whoever uses it must have seen these very texts in a leaf that CREDIT took; as no value
 holds a quotation mark, each stands on its own, and the leaf is one that CREDIT takes."""
 STANDING = re.compile(_STANDING)

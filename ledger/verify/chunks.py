@@ -14,7 +14,7 @@ from ledger.bundle import Listed
 from ledger.errors import TileInvalid
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, Edge
 from ledger.tiles import WIDTH, Tile, decode_bundle
-from ledger.verify.canonical import ALIKE, CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of
+from ledger.verify.canonical import ALIKE, CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of, is_plain
 from ledger.verify.findings import Findings
 from ledger.verify.spill import Spill
 
@@ -79,7 +79,7 @@ class ChunkRead:
     bundle_roots  of its full bundles, as found in the entries
     edges         by wanted size: the complete subtrees of the chunk's part, largest first
     profiles      what many of its entries have in common
-    uses          by programme, role and digest of a document: the first entry under it, and how many
+    uses          by programme, role and digest of a document: the first entry under it
     replaces      of credits that replace one: index, transfer that is replaced, source
     ended         credits that reversals and maturities name
     notices       the fields of leaves that tell of no transfer, by index
@@ -88,7 +88,7 @@ class ChunkRead:
     number: int
     bundle_roots: list[bytes] = field(default_factory=list)
     edges: dict[int, list[bytes]] = field(default_factory=dict)
-    uses: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    uses: dict[tuple[str, str, str], int] = field(default_factory=dict)
     profiles: list[Profile] = field(default_factory=list)
     replaces: list[tuple[int, str, str]] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
@@ -107,8 +107,8 @@ class _Reader:
         self.job = job
         self.found = ChunkRead(job.number)
         self.edge = Edge()  # over the roots of bundles
-        self.seen: dict[tuple[str | None, ...], list[Any]] = {}
-        """By what entries have in common: their profile's place as text, the first of them, and how many."""
+        self.seen: dict[tuple[bytes | str | None, ...], bytes] = {}
+        """By what entries have in common: the place of their profile, as it is written."""
         self.wanted: dict[int, list[int]] = {}
         """By bundle: the sizes within it at which the edge is asked for."""
         for size in job.wanted:
@@ -129,7 +129,6 @@ class _Reader:
         width = len(self.found.bundle_roots)
         if width:
             compare_tile(job, self.found.findings, Tile(1, job.number, width), self.found.bundle_roots)
-        self._count_uses()
         return self.found
 
     def _flush(self) -> None:
@@ -193,14 +192,11 @@ class _Reader:
         assert self.participants is not None
         assert self.claims is not None
         credit_form, to_participant, to_claim = ALIKE.fullmatch, self.participants.to, self.claims.to
-        seen = self.seen
+        seen, credits = self.seen, 0
         for index, entry in enumerate(entries, start=first):
-            text = entry.decode("latin-1")
-            if not text.isascii() or "\x7f" in text:  # as is_plain() says; a call less
-                text = ""
-            match = credit_form(text)
-            if match is None:
-                self._other(index, entry, text)
+            match = credit_form(entry)
+            if match is None or b"\x7f" in entry:
+                self._other(index, entry)
                 continue
             (
                 at, claims, counter, day, grade, grams, credit_class, vintage, points, expires, lines, methodology,
@@ -209,72 +205,68 @@ class _Reader:
             common = (standing, source, grade, methodology)
             profile = seen.get(common)
             if profile is None:
-                if CREDIT.fullmatch(text) is None:
-                    self._other(index, entry, "")
+                if CREDIT.fullmatch(entry.decode("latin-1")) is None:
+                    self._other(index, entry)
                     continue
                 profile = self._profile_of_credit(common, index)
-            number = str(index)
-            if text[_ACTIVITY] != transfer:
-                self.found.findings.add("credit-activity", text[_ACTIVITY], transfer, index)
+            number = b"%d" % index
+            if entry[_ACTIVITY] != transfer:
+                activity = entry[_ACTIVITY].decode()
+                self.found.findings.add("credit-activity", activity, transfer.decode(), index)
             if len(claims) <= _ONE_CLAIM:
                 if claims:
-                    to_claim[claims[-3:-1]](f"{claims}\t{number}")
+                    to_claim[claims[-3:-1]](claims + b"\t" + number)
                 else:
                     self.found.findings.add("credit-claim", "at least the event's own tag", "none", index)
-            elif claims_in_order(claims):
-                for claim in claims.split(","):
-                    to_claim[claim[-3:-1]](f"{claim}\t{number}")
+            elif claims_in_order(claims.decode()):
+                for claim in claims.split(b","):
+                    to_claim[claim[-3:-1]](claim + b"\t" + number)
             else:
-                self._other(index, entry, "")
+                self._other(index, entry)
                 continue
-            profile[2] += 1
+            credits += 1
             if replaces is not None:
-                self.found.replaces.append((index, replaces, source))
+                self.found.replaces.append((index, replaces.decode(), source.decode()))
             if lines is None:
                 record = (
-                    number, profile[0], at, counter, day, participant, transfer,
+                    number, profile, at, counter, day, participant, transfer,
                     grams, credit_class, vintage, points, expires,
                 )  # fmt: skip
             else:
-                record = (number, profile[0], at, counter, day, participant, transfer, lines, "", "", "", "")
-            to_participant[participant[-2:]]("\t".join(record))
+                record = (number, profile, at, counter, day, participant, transfer, lines, b"", b"", b"", b"")
+            to_participant[participant[-2:]](b"\t".join(record))
+        self._count("credit", credits)
 
-    def _profile_of_credit(self, common: tuple[str, str, str, str], index: int) -> list[Any]:
-        standing, source, grade, _ = common
+    def _count(self, kind: str, number: int) -> None:
+        self.found.kinds[kind] = self.found.kinds.get(kind, 0) + number
+
+    def _profile_of_credit(self, common: tuple[bytes, bytes, bytes, bytes], index: int) -> bytes:
+        """The place of a new profile, and the documents that are used from here on."""
+        standing, source, grade, methodology = (text.decode() for text in common)
         match = STANDING.fullmatch(standing)
         assert match is not None
         kind, points_rule, programme, region = match.groups()
-        return self._profile(common, Profile(CREDIT_KIND, (kind, programme, region), points_rule, source, grade), index)
+        for role, digest in (("methodology", methodology), ("points", points_rule)):
+            if digest is not None:
+                self.found.uses.setdefault((programme, role, digest), index)
+        return self._profile(common, Profile(CREDIT_KIND, (kind, programme, region), points_rule, source, grade))
 
-    def _profile(self, common: tuple[str | None, ...], profile: Profile, index: int) -> list[Any]:
-        found = self.seen[common] = [str(len(self.found.profiles)), index, 0]
+    def _profile(self, common: tuple[bytes | str | None, ...], profile: Profile) -> bytes:
+        found = self.seen[common] = b"%d" % len(self.found.profiles)
         self.found.profiles.append(profile)
         return found
 
-    def _count_uses(self) -> None:
-        """The documents and kinds of the entries, by what these have in common."""
-        uses, kinds = self.found.uses, self.found.kinds
-        for common, (place, first, count) in self.seen.items():
-            profile = self.found.profiles[int(place)]
-            kinds[KINDS[profile.kind]] = kinds.get(KINDS[profile.kind], 0) + count
-            if profile.kind != CREDIT_KIND:
-                continue
-            for role, digest in (("methodology", common[-1]), ("points", profile.rule)):
-                if digest is not None:
-                    key = (profile.who[1], role, digest)
-                    earlier = uses.get(key, (first, 0))
-                    uses[key] = (min(first, earlier[0]), count + earlier[1])
-
-    def _other(self, index: int, entry: bytes, text: str) -> None:
+    def _other(self, index: int, entry: bytes) -> None:
         """An entry that is not the leaf of a credit: another transfer's, a notice, or none at all."""
-        if self._transfer(index, text):
+        text = entry.decode("latin-1")
+        if is_plain(text) and self._transfer(index, text):
             return
         fields = fault_of(entry)
         if isinstance(fields, str):
             self.found.findings.add("leaf-form", "a canonical leaf", fields, index)
             return
         self.found.notices.append((index, fields))
-        self.found.kinds[fields["kind"]] = self.found.kinds.get(fields["kind"], 0) + 1
+        self._count(fields["kind"], 1)
 
     def _transfer(self, index: int, text: str) -> bool:
         """Hand on the entry of a reversal, a lapse or a maturity; whether it is one."""
@@ -299,12 +291,13 @@ class _Reader:
             self.found.findings.add("authority", f"one of {', '.join(AUTHORITIES)}", authority, index)
         common = (kind, programme, region, rule, KINDS[place])
         made = Profile(place, (kind, programme, region), rule)
-        profile = self.seen.get(common) or self._profile(common, made, index)
-        profile[2] += 1
+        profile = self.seen.get(common) or self._profile(common, made)
+        self._count(KINDS[place], 1)
         if other is not None:
             self.found.ended.add(other)
-        head = (str(index), profile[0], at, counter, day, participant, transfer)
-        self.participants.to[participant[-2:]]("\t".join((*head, lines, other or "", "", "", "")))
+        head = (str(index), profile.decode(), at, counter, day, participant, transfer)
+        record = "\t".join((*head, lines, other or "", "", "", ""))
+        self.participants.to[participant[-2:].encode()](record.encode())
         return True
 
 

@@ -29,7 +29,7 @@ def check_rules(notices: Notices, uses: Uses, findings: Findings) -> list[Left]:
         if fields["kind"] == "rule" and _approved(index, fields, findings):
             approved.setdefault((fields["programme"], fields["document_kind"], fields["digest"]), index)
     open_ones = []
-    for key, (first, count) in uses.items():
+    for key, first in uses.items():
         at = approved.get(key)
         if at is None:
             open_ones.append((first, count, key[2]))

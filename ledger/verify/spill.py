@@ -24,9 +24,9 @@ class Spill:
 
     def __init__(self, folder: Path, name: str, chunk: int, partitions: int) -> None:
         self._folder, self._name, self._chunk = folder, name, chunk
-        self._lists: list[list[str]] = [[] for _ in range(partitions)]
-        self.to: dict[str, Callable[[str], None]] = {
-            f"{value:02x}": self._lists[value % partitions].append for value in range(256)
+        self._lists: list[list[bytes]] = [[] for _ in range(partitions)]
+        self.to: dict[bytes, Callable[[bytes], None]] = {
+            b"%02x" % value: self._lists[value % partitions].append for value in range(256)
         }
         """By two hexadecimal digits: where a record is put."""
 
@@ -35,7 +35,7 @@ class Spill:
         for partition, records in enumerate(self._lists):
             if records:
                 with _path(self._folder, self._name, partition, self._chunk).open("ab", buffering=0) as file:
-                    file.write(("\n".join(records) + "\n").encode("ascii"))
+                    file.write(b"\n".join(records) + b"\n")
                 records.clear()
 
 

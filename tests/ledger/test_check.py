@@ -105,9 +105,9 @@ ACTIVITY_PLANTS: dict[str, tuple[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-async def ledger(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Database:
+async def ledger(template: Database, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """A small ledger with credits, reversals, a lapse and a debt, all of it sequenced; and a copy of each table."""
-    database = clone(template, "tests_of_the_check")
+    database = clone(template, f"tests_of_the_check_{worker_id}")
     data_dir = tmp_path_factory.mktemp("data")
     settings = (database.app, database.redis, data_dir)
     async with running_api(*settings) as api:

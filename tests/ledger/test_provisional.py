@@ -253,9 +253,9 @@ PLANTS: dict[str, tuple[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-async def ledger(template: Database) -> Database:
+async def ledger(template: Database, worker_id: str) -> Database:
     """A rule's leaf, then credits that wait, matured, were withdrawn, and were taken back after they had matured."""
-    database = clone(template, "tests_of_the_check_of_pending_credits")
+    database = clone(template, f"tests_of_the_check_of_pending_credits_{worker_id}")
     async with pooled(database.app) as pool, pool.acquire() as tx:
         await queue_leaf(tx, RULE)
         for _ in range(2):

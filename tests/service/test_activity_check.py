@@ -160,9 +160,9 @@ PLANTS: dict[str, tuple[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-async def ledger(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Database:
+async def ledger(template: Database, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """A ledger with one of everything that is counted once, refusals and reversals among them; and a copy of it."""
-    database = clone(template, "tests_of_the_activity_check")
+    database = clone(template, f"tests_of_the_activity_check_{worker_id}")
     offset = TODAY - datetime.now(UTC)
     async with running_api(
         database.app, database.redis, tmp_path_factory.mktemp("data"), rules_dir=RULES, clock_offset=offset
