@@ -14,7 +14,17 @@ from ledger.bundle import Listed
 from ledger.errors import TileInvalid
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, Edge
 from ledger.tiles import WIDTH, Tile, decode_bundle
-from ledger.verify.canonical import ALIKE, CREDIT, LAPSE, MATURITY, REVERSAL, STANDING, claims_in_order, fault_of, is_plain
+from ledger.verify.canonical import (
+    ALIKE,
+    CREDIT,
+    LAPSE,
+    MATURITY,
+    REVERSAL,
+    STANDING,
+    claims_in_order,
+    fault_of,
+    is_plain,
+)
 from ledger.verify.findings import Findings
 from ledger.verify.spill import Spill
 

@@ -15,8 +15,8 @@ from ledger.verify.keys import Announced, check_signer
 from ledger.verify.moments import days_between, shanghai_day
 
 Notices = Sequence[tuple[int, dict[str, Any]]]
-Uses = Mapping[tuple[str, str, str], tuple[int, int]]
-"""By programme, role and digest of a document: the first entry under it, and how many."""
+Uses = Mapping[tuple[str, str, str], int]
+"""By programme, role and digest of a document: the first entry under it."""
 
 ROLES = ("competent_authority", "technical_body")
 OLDEST_DAYS = 90  # between the day of signing and the day on which an approval is recorded
@@ -32,12 +32,12 @@ def check_rules(notices: Notices, uses: Uses, findings: Findings) -> list[Left]:
     for key, first in uses.items():
         at = approved.get(key)
         if at is None:
-            open_ones.append((first, count, key[2]))
+            open_ones.append((first, key[2]))
         elif at > first:
             findings.add("rule-late", f"approved before entry {first}", f"approved by entry {at}", first, key[2])
     if not open_ones:
         return []
-    first, _, digest = min(open_ones)
+    first, digest = min(open_ones)
     return [Left("not-approved", len(open_ones), f"{digest} from entry {first} on")]
 
 

@@ -1,7 +1,9 @@
 """The papers beside the log: keys, rule documents, manifests and published totals, held against the log's entries."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from ledger.bundle import Bundle, FileUnreadable, canonical, parse_json, parse_lines
@@ -132,8 +134,8 @@ def compare_totals(published: Totals, computed: Totals, findings: Findings) -> N
 def unread(bundle: Bundle, known: Sequence[str]) -> list[str]:
     """Files in the folder that the bundle does not list."""
     found = []
-    for path in sorted(bundle.directory.rglob("*")):
-        name = path.relative_to(bundle.directory).as_posix()
-        if path.is_file() and name not in bundle.files and name not in known:
-            found.append(name)
-    return found
+    for folder, _, names in os.walk(bundle.directory):
+        inside = Path(folder).relative_to(bundle.directory).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        found += [prefix + name for name in names if prefix + name not in bundle.files and prefix + name not in known]
+    return sorted(found)

@@ -306,13 +306,12 @@ def _differs(file: tuple[Path, Listed]) -> str | None:
     return None if digest.hexdigest() == listed.digest else digest.hexdigest()
 
 
-def _uses(chunks: Sequence[ChunkRead]) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """The documents that credits name: the first entry under each, and how many."""
-    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+def _uses(chunks: Sequence[ChunkRead]) -> dict[tuple[str, str, str], int]:
+    """The documents that credits name: the first entry under each."""
+    found: dict[tuple[str, str, str], int] = {}
     for chunk in chunks:
-        for key, (first, count) in chunk.uses.items():
-            earlier = found.get(key)
-            found[key] = (earlier[0], earlier[1] + count) if earlier else (first, count)
+        for key, first in chunk.uses.items():
+            found.setdefault(key, first)
     return found
 
 
