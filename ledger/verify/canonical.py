@@ -107,9 +107,9 @@ ALIKE = re.compile(
     .replace(f'"source":"({_URI})"', '"source":"([^"]*)"')
     .encode("ascii")
 )
-"""The same groups of bytes, sooner: in methodology, source and what stands between participant and `replaces` it takes anything
-without a quotation mark. So whoever uses it must have seen these very texts in a leaf that CREDIT took; as no value
-holds a quotation mark, each stands on its own, and the leaf is one that CREDIT takes."""
+"""The same groups of bytes, sooner: in methodology, source and what stands between participant and `replaces` it takes
+anything without a quotation mark. So whoever uses it must have seen these very texts in a leaf that CREDIT took; as no
+value holds a quotation mark, each stands on its own, and the leaf is one that CREDIT takes."""
 STANDING = re.compile(_STANDING)
 """What lies between a credit's participant and the next thing of its own: the same in thousands of entries, so that it
 is taken apart once. The participant's kind, points rule, programme and region."""
