@@ -108,10 +108,10 @@ async def begun(connection: Connection, tmp_path: Path) -> None:
 
 @pytest.fixture
 def logs(monkeypatch: pytest.MonkeyPatch) -> MutableSequence[MutableMapping[str, Any]]:
-    """What is said. A logger that was used before is bound for good, so another is put in its place."""
+    """What is said. A logger that was used before is bound for good, and its level may be any."""
     capture = LogCapture()
     for module in (asking, cosigning_of_the_log):
-        monkeypatch.setattr(module, "_log", structlog.wrap_logger(None, processors=[capture]))
+        monkeypatch.setattr(module, "_log", structlog.wrap_logger(None, [capture], structlog.stdlib.BoundLogger))
     return capture.entries
 
 
