@@ -72,15 +72,15 @@ _DIFFERENCES: dict[str, str] = {
     "reversed": """
         SELECT coalesce(t.participant_id, r.participant_id) || ' ' || coalesce(t.reverses, r.transfer_id) AS about,
                coalesce(r.reversal_id::text, 'not reversed by it') AS stored,
-               CASE WHEN t.transfer_id IS NULL THEN 'no such reversal'
+               CASE WHEN t.transfer_id IS NULL THEN 'no such reversal or refund'
                     ELSE format('%s of the %s %s', t.transfer_id, coalesce(c.kind, 'unknown'), t.reverses)
                END AS journal
         FROM (SELECT * FROM ledger.transfer WHERE reverses IS NOT NULL) AS t
         FULL JOIN ledger.reversed r
             ON (r.participant_id, r.transfer_id, r.reversal_id) = (t.participant_id, t.reverses, t.transfer_id)
         LEFT JOIN ledger.transfer c ON (c.participant_id, c.transfer_id) = (t.participant_id, t.reverses)
-        WHERE t.transfer_id IS NULL OR r.reversal_id IS NULL OR c.kind IS DISTINCT FROM 'credit'
-           OR c.counter >= t.counter
+        WHERE t.transfer_id IS NULL OR r.reversal_id IS NULL OR c.counter >= t.counter
+           OR c.kind IS DISTINCT FROM CASE t.kind WHEN 'refund' THEN 'capture' ELSE 'credit' END
     """,
     "matured": """
         SELECT coalesce(t.participant_id, m.participant_id) || ' ' || coalesce(t.matures, m.transfer_id) AS about,
@@ -129,18 +129,63 @@ _DIFFERENCES: dict[str, str] = {
                    sum(m.amount) AS amount
             FROM ledger.transfer t
             JOIN ledger.movement m ON (m.participant_id, m.transfer_id) = (t.participant_id, t.reverses)
-            GROUP BY 1, 2, 3, 4, 5, 6
+            WHERE t.kind = 'reversal' GROUP BY 1, 2, 3, 4, 5, 6
         ), returned AS (
             SELECT t.participant_id, t.transfer_id, m.asset, m.credit_class, m.vintage, m.to_account AS account,
                    sum(m.amount) AS amount
             FROM ledger.transfer t JOIN ledger.movement m USING (participant_id, transfer_id)
-            WHERE t.reverses IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6
+            WHERE t.kind = 'reversal' GROUP BY 1, 2, 3, 4, 5, 6
         )
         SELECT concat_ws(' ', participant_id, transfer_id, asset, account) AS about,
                concat_ws(' ', coalesce(r.amount, 0), r.credit_class, r.vintage) AS stored,
                concat_ws(' ', coalesce(g.amount, 0), g.credit_class, g.vintage) AS journal
         FROM given g FULL JOIN returned r USING (participant_id, transfer_id, asset, account)
         WHERE (g.amount, g.credit_class, g.vintage) IS DISTINCT FROM (r.amount, r.credit_class, r.vintage)
+    """,
+    # A refund returns what its capture took, from where it went, each bucket's to that bucket.
+    "refunded": """
+        WITH taken AS (
+            SELECT t.participant_id, t.transfer_id, m.asset, m.to_account AS account, m.credit_class, m.vintage,
+                   m.expires_on, sum(m.amount) AS amount
+            FROM ledger.transfer t
+            JOIN ledger.movement m ON (m.participant_id, m.transfer_id) = (t.participant_id, t.reverses)
+            WHERE t.kind = 'refund' GROUP BY 1, 2, 3, 4, 5, 6, 7
+        ), back AS (
+            SELECT t.participant_id, t.transfer_id, m.asset, m.from_account AS account, m.credit_class, m.vintage,
+                   m.expires_on, sum(m.amount) AS amount
+            FROM ledger.transfer t JOIN ledger.movement m USING (participant_id, transfer_id)
+            WHERE t.kind = 'refund' GROUP BY 1, 2, 3, 4, 5, 6, 7
+        )
+        SELECT concat_ws(' ', coalesce(t.participant_id, b.participant_id), coalesce(t.transfer_id, b.transfer_id),
+                   coalesce(t.asset, b.asset)) AS about,
+               concat_ws(' ', coalesce(b.amount, 0), b.account, b.credit_class, b.vintage, b.expires_on) AS stored,
+               concat_ws(' ', coalesce(t.amount, 0), t.account, t.credit_class, t.vintage, t.expires_on) AS journal
+        FROM taken t FULL JOIN back b
+            ON (t.participant_id, t.transfer_id, t.asset, t.account, t.amount) =
+               (b.participant_id, b.transfer_id, b.asset, b.account, b.amount)
+            AND concat_ws(' ', t.credit_class, t.vintage, t.expires_on) =
+                concat_ws(' ', b.credit_class, b.vintage, b.expires_on)
+        WHERE t.transfer_id IS NULL OR b.transfer_id IS NULL
+    """,
+    # What is left of a hold is what it reserved, less what its captures and its release took, and they came after it.
+    "hold": """
+        WITH steps AS (
+            SELECT t.participant_id, coalesce(t.hold_id, t.transfer_id) AS hold_id, t.kind, t.counter, m.asset,
+                   CASE t.kind WHEN 'hold' THEN m.amount ELSE -m.amount END AS amount
+            FROM ledger.transfer t JOIN ledger.movement m USING (participant_id, transfer_id)
+            WHERE t.kind IN ('hold', 'capture', 'release')
+        ), expected AS (
+            SELECT participant_id, hold_id, coalesce(sum(amount) FILTER (WHERE asset = 'points'), 0) AS points,
+                   coalesce(sum(amount) FILTER (WHERE asset = 'co2e_mg'), 0) AS co2e,
+                   coalesce(min(counter) FILTER (WHERE kind = 'hold') = min(counter), false) AS first
+            FROM steps GROUP BY participant_id, hold_id
+        )
+        SELECT concat_ws(' ', participant_id, hold_id) AS about,
+               coalesce(format('%s points, %s mg left', h.points_left, h.co2e_left), 'no hold') AS stored,
+               coalesce(format('%s points, %s mg left%s', e.points, e.co2e,
+                   CASE WHEN e.first THEN '' ELSE ' of what was not held first' END), 'no hold') AS journal
+        FROM ledger.hold h FULL JOIN expected e USING (participant_id, hold_id)
+        WHERE (h.points_left, h.co2e_left) IS DISTINCT FROM (e.points, e.co2e) OR e.first IS NOT TRUE
     """,
     "leaf": """
         WITH leaves AS (
@@ -185,7 +230,8 @@ _LEAVES = """
     SELECT l.log_index, l.leaf, t.participant_id::text AS participant, t.transfer_id::text AS transfer, t.kind,
            t.counter::text AS counter, t.programme, t.region, t.effective_on::text AS day,
            to_char(t.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
-           t.reverses::text AS reverses, t.reason, t.matures::text AS matures, a.kind AS participant_kind, m.lines,
+           t.reverses::text AS reverses, t.reason, t.matures::text AS matures, t.hold_id::text AS hold,
+           a.kind AS participant_kind, m.lines,
            l.transfer_id::text AS told_of
     FROM ledger.leaf l
     LEFT JOIN ledger.transfer t USING (participant_id, transfer_id)
@@ -210,6 +256,7 @@ _TRANSFER_FIELDS = (
     "reverses",
     "reason",
     "matures",
+    "hold",
     "participant_kind",
 )
 _LINE_FIELDS = ("asset", "from", "to", "amount", "class", "vintage", "expires")
@@ -234,7 +281,7 @@ class Checked:
 
 
 async def check_ledger(connection: asyncpg.Connection) -> Checked:
-    """Compare balances, buckets, counters, reversals, maturities, leaves, the log and the system totals with the
+    """Compare balances, buckets, counters, reversals, maturities, holds, leaves, the log and the system totals with the
     journal, as of one moment.
 
     Needs only to read, and holds up nobody who posts.

@@ -16,10 +16,10 @@ from ledger.records import record
 
 ASSETS = ("co2e_mg", "points")
 PARTICIPANT_ACCOUNTS = ("available", "pending", "held", "debt")
-SYSTEM_ACCOUNTS = ("issuance", "lapsed", "retired", "clearing", "partner")
+SYSTEM_ACCOUNTS = ("issuance", "lapsed", "retired", "clearing", "partner", "redeemed")
 PARTICIPANT_KINDS = ("citizen", "firm", "social_organisation", "government_body", "public_institution")
 CREDIT_CLASSES = ("project", "scenario", "behaviour")
-KINDS = ("credit", "reversal", "lapse", "maturity")
+KINDS = ("credit", "reversal", "lapse", "maturity", "hold", "capture", "release", "refund")
 ReversalReason = Literal[
     "source_retracted",
     "evidence_disproved",
@@ -42,8 +42,8 @@ def no_balances() -> dict[tuple[str, str], int]:
 
 @record
 class Line:
-    """One movement. Milligrams carry their class and vintage; points in or out of `available` carry the bucket they
-    belong to."""
+    """One movement. Milligrams carry their class and vintage; points in or out of `available` or `held` carry the
+    bucket they belong to."""
 
     from_account: str
     to_account: str
@@ -81,9 +81,10 @@ class Transfer:
 
     effective_on   the Asia/Shanghai day on which the thing happened
     recorded_at    when it was posted: the database's clock under the participant's lock
-    reverses       the credit it takes back, for a reversal
-    reason         why it was taken back, a ReversalReason
+    reverses       what it takes back: a reversal a credit, a refund a capture
+    reason         why: a ReversalReason, or one of ledger/holds.py for a refund or a release
     matures        the credit whose pending part it frees, for a maturity
+    hold_id        the hold it draws on or ends, for a capture or a release
     """
 
     transfer_id: UUID
@@ -98,6 +99,7 @@ class Transfer:
     reverses: UUID | None = None
     reason: str | None = None
     matures: UUID | None = None
+    hold_id: UUID | None = None
 
 
 def credit_lines(
@@ -261,12 +263,19 @@ def posted(account: Account, lines: Iterable[Line]) -> Account:
     )
 
 
+def bucket_change(line: Line) -> int:
+    """What the line adds to the bucket it names; nothing where it only moves what is held."""
+    if line.to_account == "available":
+        return line.amount
+    return -line.amount if line.from_account == "available" else 0
+
+
 def buckets_after(buckets: Buckets, lines: Iterable[Line]) -> dict[date, int]:
     """The free points by bucket after these lines; a bucket that was emptied stays with zero."""
     after = dict(buckets)
     for line in lines:
-        if line.asset == "points" and line.expires_on:
-            change = line.amount if line.to_account == "available" else -line.amount
+        change = bucket_change(line)
+        if line.expires_on and change:
             after[line.expires_on] = after.get(line.expires_on, 0) + change
             if after[line.expires_on] < 0:
                 raise LedgerInvariantBroken(f"the bucket of {line.expires_on} would hold {after[line.expires_on]}")

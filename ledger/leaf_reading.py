@@ -16,7 +16,15 @@ from ledger.journal import (
     SYSTEM_ACCOUNTS,
 )
 from ledger.leaves import LEAF_MAX_BYTES, VERSION, utc_second
-from ledger.notices import ALGORITHMS, DOCUMENT_KINDS, KEY_ACTIONS
+from ledger.notices import (
+    ALGORITHMS,
+    DOCUMENT_KINDS,
+    KEY_ACTIONS,
+    LISTED_KINDS,
+    LISTING_ACTIONS,
+    POOL_ACTIONS,
+    STATEMENT_STATES,
+)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -85,6 +93,10 @@ def _approvals(value: object) -> bool:
             return False
     roles, approvers = [entry["role"] for entry in value], {entry["approver"] for entry in value}
     return roles == sorted(set(roles)) and len(approvers) == len(roles)
+
+
+def _approvers(value: object) -> bool:
+    return isinstance(value, list) and all(map(_like(_CODE), value)) and value == sorted(set(value))
 
 
 def _former(value: object) -> bool:
@@ -156,6 +168,18 @@ _ENVELOPE: dict[str, Check] = _EVERY | {
     "region": _like(_CODE),
     "transfer": _like(_UUID7),
 }
+_STEP: dict[str, Check] = {
+    "bank": _like(_URI),
+    "pool": _like(_CODE),
+    "signature": _none_or(_like(_HEX32)),
+    "units": _amount,
+    "value": _count,
+}
+_DECIDED: dict[str, Check] = {
+    "authority": _like(_CODE),
+    "decision": _none_or(_like(_HEX32)),
+    "reason": _like(_CODE),
+}
 _FIELDS: dict[str, dict[str, Check]] = {
     "credit": _ENVELOPE
     | {
@@ -188,6 +212,16 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "signature": _none_or(_like(_HEX32)),
         "source": _none_or(_like(_URI)),
     },
+    "hold": _ENVELOPE
+    | _STEP
+    | {
+        "expires_at": _SECOND,
+        "offer": _like(_HEX32),
+        "terms": _like(_HEX32),
+    },
+    "capture": _ENVELOPE | _STEP | {"hold": _like(_UUID7), "signature": _like(_HEX32)},
+    "release": _ENVELOPE | _STEP | _DECIDED | {"hold": _like(_UUID7)},
+    "refund": _ENVELOPE | _STEP | _DECIDED | {"reverses": _like(_UUID7)},
     "rule": _EVERY
     | {
         "approvals": _approvals,
@@ -218,6 +252,39 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "since": _SECOND,
     },
     "epoch": _EVERY | {"former": _former, "number": _amount, "origin": _like(_NAME), "reason": _none_or(_like(_CODE))},
+    "pool": _EVERY
+    | {
+        "action": _among(POOL_ACTIONS),
+        "funder": _like(_URI),
+        "points": _count,
+        "pool": _like(_CODE),
+        "reason": _none_or(_like(_CODE)),
+        "signature": _none_or(_like(_HEX32)),
+        "terms": _like(_HEX32),
+        "value": _count,
+    },
+    "listing": _EVERY
+    | {
+        "action": _among(LISTING_ACTIONS),
+        "approvers": _approvers,
+        "digest": _like(_HEX32),
+        "document_kind": _among(LISTED_KINDS),
+        "id": _like(_CODE),
+        "reason": _none_or(_like(_CODE)),
+        "version": _amount,
+    },
+    "statement": _EVERY
+    | {
+        "authority": _none_or(_like(_CODE)),
+        "bank": _like(_URI),
+        "day": _DAY,
+        "digest": _like(_HEX32),
+        "file": _none_or(_like(_HEX32)),
+        "sequence": _amount,
+        "signature": _none_or(_like(_HEX32)),
+        "size": _count,
+        "state": _among(STATEMENT_STATES),
+    },
     "seal": _EVERY | {"day": _DAY, "participants": _count, "root": _like(_HEX32), "size": _count, "totals": _totals},
 }
 
@@ -253,6 +320,19 @@ def read_leaf(leaf: bytes) -> dict[str, Any]:
 
 def _agree(fields: Mapping[str, Any]) -> None:
     """What two fields of one leaf say must fit together."""
+    if fields["kind"] in ("release", "refund") and (fields["authority"] == "bank") == (fields["signature"] is None):
+        raise LeafInvalid(f"{fields['kind']}: signature is there where, and only where, the bank is the authority")
+    if fields["kind"] == "hold" and fields["expires_at"] <= fields["at"]:
+        raise LeafInvalid("hold: expires_at is not after at")
+    if fields["kind"] == "pool" and (fields["action"] in ("suspended", "closed")) == (fields["reason"] is None):
+        raise LeafInvalid("pool: a reason is there where, and only where, it was suspended or closed")
+    if fields["kind"] == "statement":
+        _agree_statement(fields)
+    if fields["kind"] == "listing":
+        if fields["action"] == "listed" and len(fields["approvers"]) < 2:
+            raise LeafInvalid("listing: approvers are two at least where a document is listed")
+        if (fields["action"] in ("suspended", "taken_down")) == (fields["reason"] is None):
+            raise LeafInvalid("listing: a reason is there where, and only where, something was suspended or taken down")
     if fields["kind"] == "key" and len(fields["public_key"]) != (64 if fields["algorithm"] == "ed25519" else 128):
         raise LeafInvalid(f"key: public_key has another length than a key of {fields['algorithm']}")
     if fields["kind"] == "epoch":
@@ -261,6 +341,13 @@ def _agree(fields: Mapping[str, Any]) -> None:
             raise LeafInvalid("epoch: the first has no former log and no reason, every further one has both")
         if former is not None and int(former["kept"]) > int(former["size"]):
             raise LeafInvalid("epoch: former.kept is more than former.size")
+
+
+def _agree_statement(fields: Mapping[str, Any]) -> None:
+    if (fields["state"] == "closed") == (fields["authority"] is None):
+        raise LeafInvalid("statement: authority is there where, and only where, it is closed")
+    if fields["state"] == "issued" and (fields["file"], fields["signature"]) != (None, None):
+        raise LeafInvalid("statement: an issued one has no file and no signature")
 
 
 def _check(fields: Mapping[str, object], checks: Mapping[str, Check], where: str) -> None:

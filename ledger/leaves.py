@@ -5,7 +5,8 @@ string, a time is UTC to the second, an id is a lower-case UUID, a digest is low
 of fields, none of them optional, so one fact has one byte form. A leaf carries a pseudonym and random or keyed values;
 never personal data, and never a plain hash of any.
 
-Here are the leaves of transfers; what belongs to no participant is in notices.py, reading in leaf_reading.py.
+Here are the leaves of credits and of what becomes of them; those of holds are in hold_leaves.py, what belongs to no
+participant is in notices.py, reading in leaf_reading.py.
 """
 
 import hashlib
@@ -77,15 +78,16 @@ class MaturityFacts:
 def evidence_commitment(salt: bytes, document: bytes) -> str:
     """SHA-256 of a fixed prefix, a 32-byte random salt and the evidence document, in hex: says nothing once the salt is
     erased."""
-    return _commitment(EVIDENCE_PREFIX, salt, document)
+    return commitment(EVIDENCE_PREFIX, salt, document)
 
 
 def settlement_commitment(salt: bytes, record: bytes) -> str:
     """The same of a settlement record, under a prefix of its own: neither can be taken for the other."""
-    return _commitment(SETTLEMENT_PREFIX, salt, record)
+    return commitment(SETTLEMENT_PREFIX, salt, record)
 
 
-def _commitment(prefix: bytes, salt: bytes, document: bytes) -> str:
+def commitment(prefix: bytes, salt: bytes, document: bytes) -> str:
+    """The same under any prefix; each thing that is committed to has its own."""
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt is {SALT_BYTES} bytes, not {len(salt)}")
     return hashlib.sha256(prefix + salt + document).hexdigest()
@@ -102,8 +104,8 @@ def credit_leaf(transfer: Transfer, participant_kind: str, facts: CreditFacts, n
     leaf = plain(
         f'{{"activity":"{facts.activity}","at":"{utc_second(transfer.recorded_at)}",'
         f'"claims":[{",".join(map(or_null, claims))}],"counter":"{transfer.counter}","day":"{transfer.effective_on}",'
-        f'"evidence":"{facts.evidence}","grade":"{facts.grade}","kind":"credit",{_lines(transfer)},'
-        f'"methodology":"{facts.methodology}","nonce":"{nonce.hex()}",{_participant(transfer, participant_kind)},'
+        f'"evidence":"{facts.evidence}","grade":"{facts.grade}","kind":"credit",{lines_text(transfer)},'
+        f'"methodology":"{facts.methodology}","nonce":"{nonce.hex()}",{participant_text(transfer, participant_kind)},'
         f'"points_rule":{or_null(facts.points_rule)},{_place(transfer)},"replaces":{or_null(facts.replaces)},'
         f'"signature":{or_null(facts.signature)},"source":"{facts.source}",{_end(transfer)}'
     )
@@ -123,8 +125,8 @@ def reversal_leaf(
     """
     return plain(
         f'{{"at":"{utc_second(transfer.recorded_at)}","authority":"{authority}","counter":"{transfer.counter}",'
-        f'"day":"{transfer.effective_on}","decision":{or_null(decision)},"kind":"reversal",{_lines(transfer)},'
-        f'"nonce":"{nonce.hex()}",{_participant(transfer, participant_kind)},"programme":"{transfer.programme}",'
+        f'"day":"{transfer.effective_on}","decision":{or_null(decision)},"kind":"reversal",{lines_text(transfer)},'
+        f'"nonce":"{nonce.hex()}",{participant_text(transfer, participant_kind)},"programme":"{transfer.programme}",'
         f'"reason":"{transfer.reason}","region":"{transfer.region}","reverses":"{transfer.reverses}",'
         f'"signature":null,{_end(transfer)}'
     )
@@ -134,7 +136,7 @@ def lapse_leaf(transfer: Transfer, participant_kind: str, nonce: bytes) -> bytes
     """The leaf of points that ran out; each line names the bucket by its last day."""
     return plain(
         f'{{"at":"{utc_second(transfer.recorded_at)}","counter":"{transfer.counter}","day":"{transfer.effective_on}",'
-        f'"kind":"lapse",{_lines(transfer)},"nonce":"{nonce.hex()}",{_participant(transfer, participant_kind)},'
+        f'"kind":"lapse",{lines_text(transfer)},"nonce":"{nonce.hex()}",{participant_text(transfer, participant_kind)},'
         f"{_place(transfer)},{_end(transfer)}"
     )
 
@@ -147,8 +149,8 @@ def maturity_leaf(transfer: Transfer, participant_kind: str, facts: MaturityFact
     return plain(
         f'{{"at":"{utc_second(transfer.recorded_at)}","authority":"{facts.authority}","awaited":"{facts.awaited}",'
         f'"counter":"{transfer.counter}","day":"{transfer.effective_on}","facts":{or_null(facts.facts)},'
-        f'"kind":"maturity",{_lines(transfer)},"matures":"{transfer.matures}","nonce":"{nonce.hex()}",'
-        f'{_participant(transfer, participant_kind)},"points_rule":{or_null(facts.points_rule)},{_place(transfer)},'
+        f'"kind":"maturity",{lines_text(transfer)},"matures":"{transfer.matures}","nonce":"{nonce.hex()}",'
+        f'{participant_text(transfer, participant_kind)},"points_rule":{or_null(facts.points_rule)},{_place(transfer)},'
         f'"signature":{or_null(facts.signature)},"source":{or_null(facts.source)},{_end(transfer)}'
     )
 
@@ -157,7 +159,8 @@ def maturity_leaf(transfer: Transfer, participant_kind: str, facts: MaturityFact
 # Writing them out costs a quarter of sorting and encoding an object, and shows the bytes. Tests read every leaf back.
 
 
-def _lines(transfer: Transfer) -> str:
+def lines_text(transfer: Transfer) -> str:
+    """The member `lines`."""
     return f'"lines":[{",".join(map(_line, transfer.lines))}]'
 
 
@@ -171,7 +174,8 @@ def _line(line: Line) -> str:
     )
 
 
-def _participant(transfer: Transfer, kind: str) -> str:
+def participant_text(transfer: Transfer, kind: str) -> str:
+    """The members `participant` and `participant_kind`."""
     return f'"participant":"{transfer.participant_id}","participant_kind":"{kind}"'
 
 

@@ -1,4 +1,5 @@
-"""The leaves that belong to no participant and move nothing: rules, manifests, keys, epochs and daily seals.
+"""The leaves that belong to no participant and move nothing: rules, manifests, keys, epochs, daily seals, and of
+redemption the pools, the listings and the banks' statements.
 
 They are of the encoding that leaves.py describes; docs/audit.md states every field and byte.
 """
@@ -11,6 +12,10 @@ from ledger.leaves import VERSION, or_null, plain, utc_second
 DOCUMENT_KINDS = ("methodology", "points")
 KEY_ACTIONS = ("added", "revoked")
 ALGORITHMS = ("ed25519", "p256")
+POOL_ACTIONS = ("opened", "raised", "lowered", "suspended", "resumed", "closed")
+LISTED_KINDS = ("product", "offer")
+LISTING_ACTIONS = ("listed", "suspended", "resumed", "taken_down")
+STATEMENT_STATES = ("issued", "closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,80 @@ class SealFacts:
     totals: tuple[SealTotal, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """A change of a reward pool: of its budget, or of whether anything may be drawn on it.
+
+    action     `opened`, `raised`, or `lowered`: what the funder takes back is what nothing was drawn from; `suspended`
+               and `closed` let nothing be drawn until it is `resumed`
+    pool       its code
+    funder     who pays, a registered URI
+    points     by how many points the budget changes, from 0
+    value_fen  by how many fen, from 0
+    terms      SHA-256 of the pool's terms, hex: its funder, its limits and what happens when it is short
+    reason     why it was suspended or closed, a code; None otherwise
+    """
+
+    programme: str
+    action: str
+    pool: str
+    funder: str
+    points: int
+    value_fen: int
+    terms: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListingFacts:
+    """A product or an offer goes on the board, or what happens to it there.
+
+    action         one of LISTING_ACTIONS
+    document_kind  `product` or `offer`
+    id, version    as the document itself says
+    digest         SHA-256 of the document's bytes, hex
+    approvers      the codes of those who approved it: two at least where it is listed; never a person's name
+    reason         why it was suspended or taken down, a code; None otherwise
+    """
+
+    programme: str
+    action: str
+    document_kind: str
+    id: str
+    version: int
+    digest: str
+    approvers: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementFacts:
+    """A bank's day as both sides are shown it.
+
+    bank      the registered URI
+    day       the Asia/Shanghai day
+    state     `issued`, or `closed` once both sides agree
+    sequence  1, 2, … for the bank
+    digest    SHA-256 of the statement's bytes, hex
+    size      entries of the log below which all of the day's entries lie
+    authority  of a closed one: `bank`, `operator`, or `rule` where the books agreed and the bank had closed; None of an
+               issued one
+    file       SHA-256 of the bank's own book as it sent it, hex, of a closed one; None where it sent none
+    signature  SHA-256 of the signed call by which the bank closed, hex; None where it did not
+    """
+
+    programme: str
+    bank: str
+    day: date
+    state: str
+    sequence: int
+    digest: str
+    size: int
+    authority: str | None = None
+    file: str | None = None
+    signature: str | None = None
+
+
 def rule_leaf(facts: RuleFacts, at: datetime, nonce: bytes) -> bytes:
     """The leaf of a rule document that is approved from `at` on. It belongs to no participant and to no transfer."""
     approvals = sorted(facts.approvals, key=lambda approval: approval.role)
@@ -230,3 +309,42 @@ def _former(former: FormerLog | None) -> str:
 
 def _total(total: SealTotal) -> str:
     return f'{{"account":"{total.account}","amount":"{total.amount}","asset":"{total.asset}"}}'
+
+
+def pool_leaf(facts: PoolFacts, at: datetime, nonce: bytes) -> bytes:
+    """The leaf of a change of a pool at `at`. `signature` is for its funder's, and null so far."""
+    if (facts.action in ("suspended", "closed")) == (facts.reason is None):
+        raise ValueError("whoever suspends or closes a pool says why, and nobody else")
+    return plain(
+        f'{{"action":"{facts.action}","at":"{utc_second(at)}","funder":"{facts.funder}","kind":"pool",'
+        f'"nonce":"{nonce.hex()}","points":"{facts.points}","pool":"{facts.pool}","programme":"{facts.programme}",'
+        f'"reason":{or_null(facts.reason)},"signature":null,"terms":"{facts.terms}","v":"{VERSION}",'
+        f'"value":"{facts.value_fen}"}}'
+    )
+
+
+def listing_leaf(facts: ListingFacts, at: datetime, nonce: bytes) -> bytes:
+    """The leaf of what happened on the board at `at`."""
+    approvers = sorted(set(facts.approvers))
+    if facts.action == "listed" and len(approvers) < 2:
+        raise ValueError(f"two people approve a listing, not {len(approvers)}")
+    if (facts.action in ("suspended", "taken_down")) == (facts.reason is None):
+        raise ValueError("whoever suspends or takes down says why, and nobody else")
+    return plain(
+        f'{{"action":"{facts.action}","approvers":[{",".join(map(or_null, approvers))}],"at":"{utc_second(at)}",'
+        f'"digest":"{facts.digest}","document_kind":"{facts.document_kind}","id":"{facts.id}","kind":"listing",'
+        f'"nonce":"{nonce.hex()}","programme":"{facts.programme}","reason":{or_null(facts.reason)},"v":"{VERSION}",'
+        f'"version":"{facts.version}"}}'
+    )
+
+
+def statement_leaf(facts: StatementFacts, at: datetime, nonce: bytes) -> bytes:
+    """The leaf of a bank day's statement, written at `at`."""
+    if (facts.state == "closed") == (facts.authority is None):
+        raise ValueError("a closed statement says on whose authority, an issued one has none")
+    return plain(
+        f'{{"at":"{utc_second(at)}","authority":{or_null(facts.authority)},"bank":"{facts.bank}","day":"{facts.day}",'
+        f'"digest":"{facts.digest}","file":{or_null(facts.file)},"kind":"statement","nonce":"{nonce.hex()}",'
+        f'"programme":"{facts.programme}","sequence":"{facts.sequence}","signature":{or_null(facts.signature)},'
+        f'"size":"{facts.size}","state":"{facts.state}","v":"{VERSION}"}}'
+    )

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from ledger.errors import LedgerInvariantBroken, TransferNotFound
-from ledger.journal import ASSETS, KINDS, PARTICIPANT_ACCOUNTS, Account, Line, Transfer
+from ledger.journal import ASSETS, KINDS, PARTICIPANT_ACCOUNTS, Account, Line, Transfer, bucket_change
 from ledger.leaf_reading import read_leaf
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -76,7 +76,7 @@ _DRAW_BUCKETS = """
 
 _TRANSFER = """
     SELECT t.counter, t.kind, t.programme, t.region, t.effective_on, t.recorded_at, t.reverses, t.reason,
-        t.matures, r.reversal_id AS reversed_by, m.maturity_id AS matured_by
+        t.matures, t.hold_id, r.reversal_id AS reversed_by, m.maturity_id AS matured_by
     FROM ledger.transfer t
     LEFT JOIN ledger.reversed r ON r.participant_id = t.participant_id AND r.transfer_id = t.transfer_id
     LEFT JOIN ledger.matured m ON m.participant_id = t.participant_id AND m.transfer_id = t.transfer_id
@@ -88,8 +88,15 @@ _LINES = """
     FROM ledger.movement WHERE participant_id = $1 AND transfer_id = ANY($2) ORDER BY transfer_id, line
 """
 
+_LINES_OF_MANY = """
+    SELECT m.transfer_id, m.from_account, m.to_account, m.asset, m.amount, m.credit_class, m.vintage, m.expires_on
+    FROM unnest($1::uuid[], $2::uuid[]) AS w (participant_id, transfer_id)
+    JOIN ledger.movement m USING (participant_id, transfer_id) ORDER BY m.transfer_id, m.line
+"""
+
 _STATEMENT = """
-    SELECT transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason, matures
+    SELECT transfer_id, counter, kind, programme, region, effective_on, recorded_at, reverses, reason, matures,
+        hold_id
     FROM ledger.transfer WHERE participant_id = $1 AND counter < $2 ORDER BY counter DESC LIMIT $3
 """
 
@@ -207,8 +214,7 @@ async def _move_buckets(tx: Connection, transfers: Sequence[Transfer]) -> None:
     for transfer in transfers:
         for line in transfer.lines:
             if line.expires_on:
-                gained = line.to_account == "available"
-                changes[transfer.participant_id, line.expires_on] += line.amount if gained else -line.amount
+                changes[transfer.participant_id, line.expires_on] += bucket_change(line)
     for statement, rows in (
         (_FILL_BUCKETS, [(*key, change) for key, change in changes.items() if change > 0]),
         (_DRAW_BUCKETS, [(*key, change) for key, change in changes.items() if change < 0]),
@@ -236,6 +242,14 @@ async def read_statement(tx: Connection, participant_id: UUID, *, before: int, l
     return [_transfer(row, participant_id, row["transfer_id"], lines[row["transfer_id"]]) for row in rows]
 
 
+async def read_lines(tx: Connection, transfers: Sequence[tuple[UUID, UUID]]) -> dict[UUID, tuple[Line, ...]]:
+    """The lines of transfers, each named by its participant and its id; by transfer, unknown ones are absent."""
+    found: dict[UUID, list[Line]] = defaultdict(list)
+    for transfer_id, *columns in await tx.fetch(_LINES_OF_MANY, *map(list, zip(*transfers, strict=True))):
+        found[transfer_id].append(Line(*columns))
+    return {transfer_id: tuple(lines) for transfer_id, lines in found.items()}
+
+
 async def _read_lines(tx: Connection, participant_id: UUID, transfer_ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
     lines: dict[UUID, list[Line]] = {transfer_id: [] for transfer_id in transfer_ids}
     for row in await tx.fetch(_LINES, participant_id, transfer_ids):
@@ -258,4 +272,5 @@ def _transfer(row: asyncpg.Record, participant_id: UUID, transfer_id: UUID, line
         row["reverses"],
         row["reason"],
         row["matures"],
+        row["hold_id"],
     )

@@ -70,6 +70,7 @@ transfer = Table(
     Column("reverses", Uuid),
     Column("reason", Text),
     Column("matures", Uuid),
+    Column("hold_id", Uuid),
     UniqueConstraint("participant_id", "counter", name="transfer_counter_key"),
 )
 
@@ -87,6 +88,18 @@ matured_transfer = Table(
     Column("participant_id", Uuid, primary_key=True),
     Column("transfer_id", Uuid, primary_key=True),
     Column("maturity_id", Uuid, nullable=False),
+)
+
+hold = Table(
+    "hold",
+    metadata,
+    Column("participant_id", Uuid, primary_key=True),
+    Column("hold_id", Uuid, primary_key=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("points_left", BigInteger, nullable=False),
+    Column("co2e_left", BigInteger, nullable=False),
+    Index("hold_open_index", "expires_at", postgresql_where=text("points_left > 0")),
+    postgresql_with={"fillfactor": 70},
 )
 
 movement = Table(

@@ -7,7 +7,10 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
+from ledger.hold_leaves import HoldFacts, StepFacts
+from ledger.holds import RefundReason, ReleaseReason
 from ledger.journal import (
+    AMOUNT_MAX,
     ASSETS,
     CREDIT_CLASSES,
     PARTICIPANT_KINDS,
@@ -86,7 +89,7 @@ def lines(draw: st.DrawFn) -> Line:
 @st.composite
 def transfers(draw: st.DrawFn, kind: str) -> Transfer:
     """A transfer of this kind."""
-    reversal = kind == "reversal"
+    reasons = {"reversal": ReversalReason, "release": ReleaseReason, "refund": RefundReason}
     return Transfer(
         draw(sorted_ids),
         draw(uuids),
@@ -97,9 +100,10 @@ def transfers(draw: st.DrawFn, kind: str) -> Transfer:
         tuple(draw(st.lists(lines(), min_size=1, max_size=6))),
         draw(days),
         draw(moments) + timedelta(microseconds=draw(st.integers(0, 999_999))),
-        draw(sorted_ids) if reversal else None,
-        draw(st.sampled_from(get_args(ReversalReason))) if reversal else None,
+        draw(sorted_ids) if kind in ("reversal", "refund") else None,
+        draw(st.sampled_from(get_args(reasons[kind]))) if kind in reasons else None,
         draw(sorted_ids) if kind == "maturity" else None,
+        draw(sorted_ids) if kind in ("capture", "release") else None,
     )
 
 
@@ -129,6 +133,34 @@ def maturity_facts(draw: st.DrawFn, *, points: bool) -> MaturityFacts:
         facts=draw(st.none() | digests),
         source=draw(st.none() | uris),
         points_rule=draw(digests) if points else None,
+        signature=draw(st.none() | digests),
+    )
+
+
+@st.composite
+def hold_facts(draw: st.DrawFn) -> HoldFacts:
+    """What a hold's leaf states beside the transfer."""
+    return HoldFacts(
+        bank=draw(uris),
+        offer=draw(digests),
+        pool=draw(codes),
+        units=draw(st.integers(1, AMOUNT_MAX)),
+        value_fen=draw(st.integers(0, AMOUNT_MAX)),
+        terms=draw(digests),
+        expires_at=draw(moments).replace(microsecond=0),
+        signature=draw(st.none() | digests),
+    )
+
+
+@st.composite
+def step_facts(draw: st.DrawFn) -> StepFacts:
+    """What the leaf of a capture, a release or a refund states beside the transfer."""
+    return StepFacts(
+        bank=draw(uris),
+        pool=draw(codes),
+        units=draw(st.integers(1, AMOUNT_MAX)),
+        value_fen=draw(st.integers(0, AMOUNT_MAX)),
+        authority=draw(st.sampled_from(["bank", "participant", "operator", "rule"])),
         signature=draw(st.none() | digests),
     )
 

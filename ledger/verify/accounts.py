@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
-from ledger.journal import AMOUNT_MAX, Line, ReversalReason
+from ledger.journal import AMOUNT_MAX, KINDS, Line, ReversalReason
 from ledger.verify.canonical import as_date, lines_of, shown
-from ledger.verify.chunks import CREDIT_KIND, KINDS, LAPSE_KIND, MATURITY_KIND, PARTICIPANTS, REVERSAL_KIND, Profile
+from ledger.verify.chunks import CHUNK, PARTICIPANTS
 from ledger.verify.findings import Findings
 from ledger.verify.holdings import (
     BALANCES,
@@ -22,33 +22,28 @@ from ledger.verify.holdings import (
     POINTS_AVAILABLE,
     POINTS_DEBT,
     Holding,
+    Totals,
     is_month_end,
 )
 from ledger.verify.moments import latest_day, seconds_back, shanghai_day
+from ledger.verify.redemptions import Board, Redemptions, Step
 from ledger.verify.sealing import write_sealed
 from ledger.verify.spill import spilled
+from ledger.verify.transfers import (
+    ALLOWED,
+    CREDIT_KIND,
+    HOLD_KIND,
+    LAPSE_KIND,
+    MATURITY_KIND,
+    RELEASE_KIND,
+    REVERSAL_KIND,
+    Profile,
+)
 
 CLOCK_SLACK_S = (
     60  # the database's clock is read under the participant's lock; after a failover it is another machine's
 )
 _REASONS = frozenset(get_args(ReversalReason))
-
-# Which accounts give and take in each kind, by asset: docs/ledger.md.
-_ALLOWED = {
-    CREDIT_KIND: {
-        *((asset, "issuance", taker) for asset in ("co2e_mg", "points") for taker in ("available", "pending", "debt")),
-        *(("points", "partner", taker) for taker in ("available", "pending", "debt")),
-    },
-    REVERSAL_KIND: {
-        *((asset, giver, "issuance") for asset in ("co2e_mg", "points") for giver in ("available", "pending", "debt")),
-        *(("points", giver, "partner") for giver in ("available", "pending", "debt")),
-    },
-    LAPSE_KIND: {("points", "available", "lapsed")},
-    MATURITY_KIND: {(asset, "pending", taker) for asset in ("co2e_mg", "points") for taker in ("available", "debt")},
-}
-
-Totals = Counter[tuple[str, str, str]]
-"""Amounts by programme, asset and account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +61,12 @@ class AccountsJob:
 
     profiles of every chunk's records
     marks    in the order of their sizes
-    ended    credits, by their transfer, that reversals and maturities name
+    ended    transfers that reversals, maturities and refunds name
     watched  credits, by index, of which it is asked when they ended
     asked    credits, by their transfer, that others replace
+    givers   participants who ever hold grams
+    board    offers and banks, for holds
+    size     entries of the log
     """
 
     scratch: Path
@@ -78,6 +76,9 @@ class AccountsJob:
     ended: frozenset[str]
     watched: frozenset[int]
     asked: frozenset[str]
+    givers: frozenset[str] = frozenset()
+    board: Board = field(default_factory=Board)
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,17 @@ class Fate:
 
 @dataclass(slots=True)
 class AccountsRead:
-    """What a partition gave: totals by mark, and of participants how many had a transfer by then."""
+    """What a partition gave: totals by mark, and of participants how many had a transfer by then.
+
+    awaited  entries near the log's end after which a lapse must follow
+    """
 
     findings: Findings = field(default_factory=Findings)
     totals: list[Totals] = field(default_factory=list)
     participants: int = 0
     watched: dict[int, Fate] = field(default_factory=dict)
     asked: dict[str, Fate] = field(default_factory=dict)
+    awaited: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,7 @@ class _Reader:
         self.numbers: list[str] = []
         self.reversed: dict[str, tuple[int, str]] = {}
         self.matured: dict[str, tuple[int, tuple[Line, ...]]] = {}
+        self.redemptions = Redemptions(self.add, job.board, job.ended)
         self.sums: Totals = Counter()
         self.plain: dict[str, list[int]] = {}
         """Of plain credits alone: grams and points from issuance to available, by programme."""
@@ -155,7 +161,7 @@ class _Reader:
                 self._reach(index)
             holding = holdings.get(participant)
             if holding is None:
-                holding = holdings[participant] = Holding(profile.who)
+                holding = holdings[participant] = Holding(profile.who, of_grams=participant in self.job.givers)
             holding.counter += 1
             if counter != str(holding.counter):
                 self.add("counter", holding.counter, counter, index, participant)
@@ -188,6 +194,9 @@ class _Reader:
                     balances[CO2E_AVAILABLE] += mg
                     balances[POINTS_AVAILABLE] += new
                     holding.buckets[expires] = left + new
+                    if holding.grams is not None:
+                        lot = int(c), b
+                        holding.grams[lot] = holding.grams.get(lot, 0) + mg
                     given = plain.get(profile.who[1]) or plain.setdefault(profile.who[1], [0, 0])
                     given[0] += mg
                     given[1] += new
@@ -202,14 +211,24 @@ class _Reader:
                     self._reversal(index, participant, holding, lines, b, str(profile.rule))
                 elif profile.kind == MATURITY_KIND:
                     self._maturity(index, participant, holding, lines, b, profile.rule)
-                else:
+                elif profile.kind == LAPSE_KIND:
                     self._expect("lapse-lines", holding.expected_lapse(today), lines, index)
+                else:
+                    step = Step(index, at, participant, transfer, profile, b, int(c), int(points), expires, lines)
+                    self.redemptions.take(step, holding)
             self._post(index, profile, today, holding, lines)
+            if profile.kind >= RELEASE_KIND and holding.next_expiry and holding.next_expiry < today:
+                holding.returned = index, at
 
     def _look_closer(self, index: int, at: str, participant: str, holding: Holding, today: str, kind: int) -> None:
         """What is seldom so: an earlier moment, or a bucket that has run out."""
         if at < holding.at and seconds_back(holding.at, at) > CLOCK_SLACK_S:
             self.add("time-backwards", f"not before {holding.at}", at, index, participant)
+        if holding.returned is not None:
+            entry, moment = holding.returned
+            holding.returned = None
+            if kind != LAPSE_KIND or at != moment:
+                self.add("lapse-returned", f"what entry {entry} gave back lapsed at {moment}", at, index, participant)
         if kind != LAPSE_KIND and holding.next_expiry and holding.next_expiry < today:
             self.add("lapse-due", f"the bucket of {holding.next_expiry} lapsed before {today}", "open", index)
 
@@ -270,17 +289,18 @@ class _Reader:
             self.add(code, wanted, [*map(shown, found)], index)
 
     def _post(self, index: int, profile: Profile, today: str, holding: Holding, lines: Sequence[Line]) -> None:
-        programme, allowed, sums = profile.who[1], _ALLOWED[profile.kind], self.sums
+        programme, allowed, sums = profile.who[1], ALLOWED[profile.kind], self.sums
         for line in lines:
             giver, taker, asset, amount, expires = (
                 line.from_account, line.to_account, line.asset, line.amount, line.expires_on
             )  # fmt: skip
-            moves = giver == "available" or taker == "available"
+            moves = giver == "available" or taker == "available" or profile.kind >= HOLD_KIND
             if (asset, giver, taker) not in allowed:
                 self.add("line-accounts", f"accounts of a {KINDS[profile.kind]}", shown(line), index)
             if asset == "points" and moves != (expires is not None):
-                self.add("line-bucket", "a bucket where, and only where, available points move", shown(line), index)
-            elif expires and taker == "available":
+                wanted = "a bucket where, and only where, points move that are available or were held"
+                self.add("line-bucket", wanted, shown(line), index)
+            elif expires and taker == "available" and profile.kind < HOLD_KIND:
                 day = expires.isoformat()
                 if not is_month_end(day) or day < today:
                     self.add("line-bucket", f"a month end from {today} on", day, index)
@@ -291,6 +311,9 @@ class _Reader:
                 self.add("negative-balance", "0 to 2^63 - 1", wrong, index)
         for wrong in holding.sweep():
             self.add("bucket", "no more than is in it", wrong, index)
+        if holding.balances[POINTS_DEBT] and holding.balances[POINTS_AVAILABLE]:
+            owed, free = holding.balances[POINTS_DEBT], holding.balances[POINTS_AVAILABLE]
+            self.add("debt-first", "nothing available while points are owed", f"{owed} owed, {free} available", index)
 
     def _reach(self, index: int) -> None:
         """The marks that lie before this entry."""
@@ -318,6 +341,8 @@ class _Reader:
         """The marks at the very end, overflow of balances that only grew, and what was asked of single credits."""
         self._reach(1 << 62)
         for participant, holding in self.holdings.items():
+            if holding.returned is not None:
+                self._end_of(holding.returned[0], participant)
             if max(holding.balances) <= AMOUNT_MAX:
                 continue
             for (asset, account), amount in zip(BALANCES, holding.balances, strict=True):
@@ -333,6 +358,14 @@ class _Reader:
                 if earlier is not number:
                     self.add("transfer-repeated", "an id of its own", f"that of entry {earlier}", int(number), transfer)
         return self.out
+
+    def _end_of(self, index: int, participant: str) -> None:
+        """No transfer follows one that gave points back into a bucket that had run out. Both are queued at once, so
+        that at the log's very end the second may have no place yet."""
+        if self.job.size - index > CHUNK:
+            self.add("lapse-returned", "a lapse behind it", "none", index, participant)
+        else:
+            self.out.awaited.append(index)
 
     def _answer(self, transfer: str, credit: _Credit) -> None:
         taken, freed = self.reversed.get(transfer), self.matured.get(transfer)

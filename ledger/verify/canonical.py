@@ -129,6 +129,40 @@ MATURITY = re.compile(
     f'"nonce":"{_HEX16}",{_PARTICIPANT},"points_rule":{_or_null(_HEX32, taken=True)},{_PLACE},'
     f'"signature":{_or_null(_HEX32)},"source":{_or_null(_URI)},{_END}'
 )
+_COUNT = f"(?:0|{_NUMBER})"
+_STEP_SIGNED = f'"signature":{_or_null(_HEX32, taken=True)}'
+_STEP_END = f'"transfer":"({_UUID7})","units":"({_NUMBER})","v":"{VERSION}","value":"({_COUNT})"}}'
+HOLD = re.compile(
+    f'{{"at":"({_MOMENT})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})","expires_at":"({_MOMENT})",'
+    f'"kind":"hold","lines":\\[({_LINES})\\],"nonce":"{_HEX16}","offer":"({_HEX32})",{_PARTICIPANT},'
+    f'"pool":"({_CODE})",{_PLACE},{_STEP_SIGNED},"terms":"{_HEX32}",{_STEP_END}'
+)
+CAPTURE = re.compile(
+    f'{{"at":"({_MOMENT})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})","hold":"({_UUID7})",'
+    f'"kind":"capture","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},"pool":"({_CODE})",{_PLACE},'
+    f'"signature":"({_HEX32})",{_STEP_END}'
+)
+RELEASE = re.compile(
+    f'{{"at":"({_MOMENT})","authority":"({_CODE})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})",'
+    f'"decision":{_or_null(_HEX32)},"hold":"({_UUID7})","kind":"release","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},'
+    f'"pool":"({_CODE})","programme":"({_CODE})","reason":"({_CODE})","region":"({_CODE})",{_STEP_SIGNED},{_STEP_END}'
+)
+REFUND = re.compile(
+    f'{{"at":"({_MOMENT})","authority":"({_CODE})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})",'
+    f'"decision":{_or_null(_HEX32)},"kind":"refund","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},"pool":"({_CODE})",'
+    f'"programme":"({_CODE})","reason":"({_CODE})","region":"({_CODE})","reverses":"({_UUID7})",{_STEP_SIGNED},'
+    f"{_STEP_END}"
+)
+FORMS = {
+    "reversal": REVERSAL,
+    "lapse": LAPSE,
+    "maturity": MATURITY,
+    "hold": HOLD,
+    "capture": CAPTURE,
+    "release": RELEASE,
+    "refund": REFUND,
+}
+"""The expression of each kind of transfer but a credit."""
 
 _EACH_LINE = re.compile(
     r'"amount":"([0-9]+)","asset":"(\w+)"(?:,"class":"(\w+)")?(?:,"expires":(?:null|"([0-9-]+)"))?'
@@ -182,7 +216,7 @@ def fits(text: str) -> bool:
     credit = CREDIT.fullmatch(text)
     if credit is not None:
         return claims_in_order(credit[2])
-    return any(form.fullmatch(text) is not None for form in (REVERSAL, LAPSE, MATURITY))
+    return any(form.fullmatch(text) is not None for form in FORMS.values())
 
 
 def fault_of(entry: bytes) -> str | dict[str, Any]:

@@ -12,53 +12,34 @@ from typing import Any
 
 from ledger.bundle import Listed
 from ledger.errors import TileInvalid
+from ledger.journal import KINDS
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, Edge
 from ledger.tiles import WIDTH, Tile, decode_bundle
 from ledger.verify.canonical import (
     ALIKE,
     CREDIT,
-    LAPSE,
-    MATURITY,
-    REVERSAL,
     STANDING,
     claims_in_order,
     fault_of,
     is_plain,
 )
+from ledger.verify.draws import Draws
 from ledger.verify.findings import Findings
 from ledger.verify.spill import Spill
+from ledger.verify.transfers import CREDIT_KIND, HOLD_KIND, Profile, take_apart
 
 CHUNK = WIDTH * WIDTH
 FLUSH_EACH = 32  # bundles: 8,192 entries, of which the records take 4 MB
 PARTICIPANTS, CLAIMS = "participants", "claims"
-KINDS = ("credit", "reversal", "lapse", "maturity")
-CREDIT_KIND, REVERSAL_KIND, LAPSE_KIND, MATURITY_KIND = range(4)
 _TWO = 2 * HASH_BYTES
 AUTHORITIES = ("operator", "source", "rule")  # a rule's is where an operator's own record takes another's place
 _ACTIVITY = slice(13, 49)  # of a credit's leaf: its first value
 _ONE_CLAIM = 80  # characters: longer is more than one
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What many entries have in common: a record names its place in the list of its chunk's profiles.
-
-    kind    the place in KINDS
-    who     the participant's kind, programme and region
-    rule    the points rule of a credit or a maturity; the reason of a reversal
-    source  of a credit, and its grade
-    """
-
-    kind: int
-    who: tuple[str, str, str]
-    rule: str | None = None
-    source: str = ""
-    grade: str = ""
-
-
 # A record is the fields of one transfer's entry that its profile does not have, as texts: index, profile, at, counter,
 # day, participant, transfer, and five more. These are grams, class, vintage, points and expires of a plain credit; else
-# the lines as they are written, what is reversed or matures, and three empty ones.
+# the lines as they are written, what is named (transfers.py), units, value and end of a hold or a step.
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +72,8 @@ class ChunkRead:
     profiles      what many of its entries have in common
     uses          by programme, role and digest of a document: the first entry under it
     replaces      of credits that replace one: index, transfer that is replaced, source
-    ended         credits that reversals and maturities name
+    ended         transfers that reversals, maturities and refunds name
+    draws         what holds and their steps do to pools and banks' days
     notices       the fields of leaves that tell of no transfer, by index
     """
 
@@ -103,6 +85,7 @@ class ChunkRead:
     replaces: list[tuple[int, str, str]] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     notices: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    draws: Draws = field(default_factory=Draws)
     kinds: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
@@ -117,7 +100,7 @@ class _Reader:
         self.job = job
         self.found = ChunkRead(job.number)
         self.edge = Edge()  # over the roots of bundles
-        self.seen: dict[tuple[bytes | str | None, ...], bytes] = {}
+        self.seen: dict[tuple[bytes, ...] | Profile, bytes] = {}
         """By what entries have in common: the place of their profile, as it is written."""
         self.wanted: dict[int, list[int]] = {}
         """By bundle: the sizes within it at which the edge is asked for."""
@@ -261,7 +244,7 @@ class _Reader:
                 self.found.uses.setdefault((programme, role, digest), index)
         return self._profile(common, Profile(CREDIT_KIND, (kind, programme, region), points_rule, source, grade))
 
-    def _profile(self, common: tuple[bytes | str | None, ...], profile: Profile) -> bytes:
+    def _profile(self, common: tuple[bytes, ...] | Profile, profile: Profile) -> bytes:
         found = self.seen[common] = b"%d" % len(self.found.profiles)
         self.found.profiles.append(profile)
         return found
@@ -276,38 +259,27 @@ class _Reader:
             self.found.findings.add("leaf-form", "a canonical leaf", fields, index)
             return
         self.found.notices.append((index, fields))
+        self.found.draws.notice(index, fields)
         self._count(fields["kind"], 1)
 
     def _transfer(self, index: int, text: str) -> bool:
-        """Hand on the entry of a reversal, a lapse or a maturity; whether it is one."""
-        rule = other = authority = None
-        if match := REVERSAL.fullmatch(text):
-            at, authority, counter, day, lines, participant, kind, programme, rule, region, other, transfer = (
-                match.groups()
-            )
-            place = REVERSAL_KIND
-        elif match := LAPSE.fullmatch(text):
-            at, counter, day, lines, participant, kind, programme, region, transfer = match.groups()
-            place = LAPSE_KIND
-        elif match := MATURITY.fullmatch(text):
-            at, authority, counter, day, lines, other, participant, kind, rule, programme, region, transfer = (
-                match.groups()
-            )
-            place = MATURITY_KIND
-        else:
+        """Hand on the entry of a transfer that is no credit; whether it is one."""
+        one = take_apart(text)
+        if one is None:
             return False
         assert self.participants is not None
-        if authority is not None and authority not in AUTHORITIES:
-            self.found.findings.add("authority", f"one of {', '.join(AUTHORITIES)}", authority, index)
-        common = (kind, programme, region, rule, KINDS[place])
-        made = Profile(place, (kind, programme, region), rule)
-        profile = self.seen.get(common) or self._profile(common, made)
-        self._count(KINDS[place], 1)
-        if other is not None:
-            self.found.ended.add(other)
-        head = (str(index), profile.decode(), at, counter, day, participant, transfer)
-        record = "\t".join((*head, lines, other or "", "", "", ""))
-        self.participants.to[participant[-2:].encode()](record.encode())
+        profile, found = one.profile, self.found
+        if profile.authority and profile.kind < HOLD_KIND and profile.authority not in AUTHORITIES:
+            found.findings.add("authority", f"one of {', '.join(AUTHORITIES)}", profile.authority, index)
+        if profile.kind >= HOLD_KIND:
+            found.draws.step(index, one)
+        place = self.seen.get(profile) or self._profile(profile, profile)
+        self._count(KINDS[profile.kind], 1)
+        if one.named:
+            found.ended.add(one.named)
+        head = (str(index), place.decode(), one.at, one.counter, one.day, one.participant, one.transfer)
+        record = "\t".join((*head, one.lines, one.named, one.units, one.value, one.expires_at))
+        self.participants.to[one.participant[-2:].encode()](record.encode())
         return True
 
 

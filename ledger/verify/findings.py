@@ -15,6 +15,7 @@ CODES: dict[str, tuple[str, str]] = {
     "file-form": ("every file is of its form", "每个文件格式正确"),
     "log-key": ("log.vkey is a verifier key, and among those of keys.json", "log.vkey 有效且列于 keys.json"),
     "source-key": ("keys.json names sources' keys as the log announced them", "keys.json 中的数据方公钥与日志公告一致"),
+    "bank-key": ("keys.json names banks' keys as the log announced them", "keys.json 中的银行公钥与日志公告一致"),
     "checkpoint-signature": ("every checkpoint is signed by the log's key", "每个检查点均由日志密钥签名"),
     "checkpoint-origin": ("a checkpoint names the log of its epoch", "检查点的日志名称与纪元相符"),
     "witness-quorum": ("as many witnesses as the policy asks for saw the checkpoint", "见证方数量满足策略要求"),
@@ -37,10 +38,18 @@ CODES: dict[str, tuple[str, str]] = {
         "同一参与者的划转按时间先后入账（容许一分钟时钟误差）",
     ),
     "line-accounts": ("a kind of transfer moves between its own accounts", "各类划转只在规定账户之间移动"),
-    "line-bucket": ("points in or out of available name their bucket, a month end", "可用积分的分录注明批次（月末）"),
+    "line-bucket": (
+        "points in or out of available or held name their bucket, a month end",
+        "可用与冻结积分的分录注明批次（月末）",
+    ),
     "negative-balance": ("no balance is below zero or above 2^63 - 1", "余额不为负且不溢出"),
     "bucket": ("a bucket gives only what is in it", "批次支出不超过余额"),
     "lapse-due": ("what has run out is closed before anything else is posted", "到期批次先行结清"),
+    "lapse-returned": (
+        "points that come back into a bucket that has run out lapse at once",
+        "退回到期批次的积分立即失效",
+    ),
+    "debt-first": ("who owes points has none available", "欠付积分者无可用积分"),
     "credit-lines": ("a credit repays debts first, in one class and vintage", "入账先还欠额，类别与年份唯一"),
     "credit-activity": ("a credit's transfer has the id of its activity", "入账的划转编号即行为编号"),
     "credit-rule": ("points are credited under a points rule", "积分入账须有积分规则"),
@@ -63,10 +72,61 @@ CODES: dict[str, tuple[str, str]] = {
     "maturity": ("a maturity frees one credit that is pending still", "转为可用针对一笔仍待确认的入账"),
     "maturity-lines": ("a maturity frees exactly what was pending", "转为可用分录与待确认部分相符"),
     "maturity-rule": ("a maturity counts its bucket by the credit's points rule", "转为可用沿用入账时的积分规则"),
+    # redemptions
+    "hold-lines": (
+        "a hold takes the points that run out first, and the oldest grams of a class that passes",
+        "冻结先取最早到期的积分与最早年份的可转让减排量",
+    ),
+    "hold-share": (
+        "units, points, grams and value of a step are in its hold's proportion, and no more than was left",
+        "份数、积分、减排量与金额与冻结成比例且不超过余额",
+    ),
+    "hold-time": (
+        "a hold ends after it was placed, is captured before its end, and lapses from its end on",
+        "冻结截止晚于设立，扣减在截止前，过期在截止后",
+    ),
+    "hold-offer": ("a hold is of an offer that is listed then", "冻结所属优惠当时在列"),
+    "hold-bank": (
+        "a bank's key was announced before, and stands where the bank signs a step",
+        "银行公钥已公告，签署步骤时有效",
+    ),
+    "hold": (
+        "a capture or a release is of an earlier hold of its participant with something left, of its bank and pool",
+        "扣减与解冻针对本人尚有余额的冻结，银行与资金池一致",
+    ),
+    "step-authority": (
+        "a step is on the authority that its reason calls for, and signed where that is the bank's",
+        "各步骤依其原因之权，银行所为者须有签名",
+    ),
+    "capture-lines": ("a capture takes what is held, from its first lines", "扣减按冻结分录先后取用"),
+    "release": ("a release has a known reason, and a rest is left by a capture", "解冻原因已知，剩余解冻之前有扣减"),
+    "release-lines": ("a release gives back all that is held still, debts first", "解冻退回全部剩余，先还欠额"),
+    "refund": (
+        "a refund takes back one standing capture of its participant, of its bank and pool, for a known reason",
+        "退还针对本人一笔未退还的扣减，银行与资金池一致，原因已知",
+    ),
+    "refund-lines": ("a refund gives back what the capture took, debts first", "退还分录与扣减相符，先还欠额"),
     # what belongs to nobody
+    "pool": (
+        "a pool is opened once, before anything draws on it, and stays its funder's",
+        "资金池先开立一次，出资方不变",
+    ),
+    "pool-overdrawn": ("no pool is ever below zero, in points and in fen", "资金池的积分与金额在任何位置均不为负"),
+    "listing": (
+        "a document is listed, suspended, resumed and taken down in turn",
+        "产品与优惠依次上架、暂停、恢复、下架",
+    ),
+    "statement": (
+        "a bank's statements are numbered day by day, cover all of a day that is over, and are closed as issued",
+        "银行对账单逐日连续编号，覆盖已结束当日的全部条目，关账与出具一致",
+    ),
     "rule-approval": ("a rule leaf bears good signatures in both roles", "规则叶子有两方有效签名"),
     "rule-late": ("a document is approved before anything is credited under it", "规则先审批后入账"),
     "rule-document": ("rules/ holds the documents that the log names", "rules/ 含日志所引用的文档"),
+    "named-document": (
+        "documents/ holds the products, offers, terms and statements that the log names",
+        "documents/ 含日志所引用的产品、权益、条款与对账单",
+    ),
     "key": ("a key leaf announces one key, and revokes only what it announced", "密钥叶子公告有效，撤销有据"),
     "key-unannounced": ("the log's key was announced in the log, and not revoked", "日志密钥已公告且未撤销"),
     "manifest": ("manifests of a source and day are numbered 1, 2, 3, …", "日清单编号连续"),
@@ -101,6 +161,14 @@ LEFT: dict[str, tuple[str, str]] = {
     "totals-behind": (
         "totals.json counts the first entries only: the rest is not held against it",
         "totals.json 仅计入前面的条目，其余未核对",
+    ),
+    "day-not-stated": (
+        "days of a bank that are over, with entries and no statement yet",
+        "已结束、有条目而尚无对账单的银行日",
+    ),
+    "lapse-awaited": (
+        "points came back into a bucket that has run out at the log's end: the lapse follows in the next entries",
+        "日志末尾退回到期批次的积分：失效条目随后写入",
     ),
     "files-not-read": ("files in the folder that the bundle does not list", "文件夹中未列入清单的文件"),
 }

@@ -5,12 +5,14 @@ functions that posted it; only the lines of the commonest credit are compared wi
 """
 
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from uuid import UUID
 
 from ledger.errors import LedgerInvariantBroken
+from ledger.holds import hold_lines, refund_lines, release_lines
 from ledger.journal import (
     AMOUNT_MAX,
     Account,
@@ -27,6 +29,8 @@ _NO_DAY = date(1, 1, 31)
 BALANCES = tuple(
     (asset, account) for asset in ("co2e_mg", "points") for account in ("available", "debt", "held", "pending")
 )
+Totals = Counter[tuple[str, str, str]]
+"""Amounts by programme, asset and account."""
 _PLACE = {balance: place for place, balance in enumerate(BALANCES)}
 CO2E_AVAILABLE, CO2E_DEBT, _, _, POINTS_AVAILABLE, POINTS_DEBT, _, _ = range(8)
 
@@ -54,11 +58,13 @@ class Holding:
 
     next_expiry  the earliest bucket with points in it; empty text where there is none
     unsealed     whether anything was posted since the last seal
+    grams        milligrams that are available, by vintage and class; kept of those alone who ever hold some
+    returned     the entry, and its moment, that gave points back into a bucket that had run out
     """
 
-    __slots__ = ("at", "balances", "buckets", "counter", "next_expiry", "unsealed", "who")
+    __slots__ = ("at", "balances", "buckets", "counter", "grams", "next_expiry", "returned", "unsealed", "who")
 
-    def __init__(self, who: tuple[str, str, str]) -> None:
+    def __init__(self, who: tuple[str, str, str], *, of_grams: bool = False) -> None:
         self.who = who
         self.counter = 0
         self.at = ""
@@ -66,6 +72,8 @@ class Holding:
         self.buckets: dict[str, int] = {}
         self.next_expiry = ""
         self.unsealed = True
+        self.grams: dict[tuple[int, str], int] | None = {} if of_grams else None
+        self.returned: tuple[int, str] | None = None
 
     def move(self, line: Line) -> str | None:
         """Move the balances by a line; what is wrong with one of them then."""
@@ -81,6 +89,9 @@ class Holding:
             if expires is not None and name == "available":
                 day = expires.isoformat()
                 self.buckets[day] = self.buckets.get(day, 0) + change
+            elif self.grams is not None and name == "available" and line.vintage and line.credit_class:
+                lot = line.vintage, line.credit_class
+                self.grams[lot] = self.grams.get(lot, 0) + change
         return wrong
 
     def sweep(self) -> list[str]:
@@ -150,6 +161,25 @@ class Holding:
             return maturity_lines(self._account(), credit, expires_on=expires or _NO_DAY)
         except LedgerInvariantBroken as error:
             return str(error)
+
+    def expected_hold(self, lines: Sequence[Line]) -> tuple[Line, ...] | str:
+        """How the journal reserves so many points and milligrams now; or why it does not."""
+        points, co2e_mg = (sum(line.amount for line in lines if line.asset == asset) for asset in ("points", "co2e_mg"))
+        try:
+            return hold_lines(self._buckets(), self.grams or {}, points=points, co2e_mg=co2e_mg)
+        except LedgerInvariantBroken as error:
+            return str(error)
+
+    def expected_release(self, held: Sequence[Line]) -> tuple[Line, ...] | str:
+        """How the journal gives back what is held still; or why it does not."""
+        try:
+            return release_lines(self._account(), held)
+        except LedgerInvariantBroken as error:
+            return str(error)
+
+    def expected_refund(self, capture: Sequence[Line]) -> tuple[Line, ...]:
+        """How the journal gives back what a capture took."""
+        return refund_lines(self._account(), capture)
 
     def expected_lapse(self, today: str) -> tuple[Line, ...]:
         """The lines that close every bucket whose last day was before today."""

@@ -47,6 +47,15 @@ def verify_jws(text: str, algorithm: str, public: bytes) -> dict[str, Any]:
     name = {ED25519: "EdDSA", P256: "ES256"}[algorithm]
     if not isinstance(header, dict) or header.get("alg") != name:
         raise ValueError(f"alg {name} is expected")
+    verify_bytes(algorithm, public, signature, message)
+    said = json.loads(_decoded(signed.partition(".")[2], None))
+    if not isinstance(said, dict):
+        raise ValueError("the signed text is an object")
+    return said
+
+
+def verify_bytes(algorithm: str, public: bytes, signature: bytes, message: bytes) -> None:
+    """Whether a signature of 64 bytes, of P-256 r then s, is by this key. Raises ValueError."""
     try:
         if algorithm == ED25519:
             read_ed25519(public).verify(signature, message)
@@ -57,10 +66,6 @@ def verify_jws(text: str, algorithm: str, public: bytes) -> dict[str, Any]:
             key.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
     except InvalidSignature:
         raise ValueError("the signature is not by this key") from None
-    said = json.loads(_decoded(signed.partition(".")[2], None))
-    if not isinstance(said, dict):
-        raise ValueError("the signed text is an object")
-    return said
 
 
 def _encoded(raw: bytes) -> str:

@@ -10,9 +10,10 @@ from ledger.verify.jwk import public_of, thumbprint
 from ledger.verify.moments import seconds_back
 from ledger.verify.papers import KEYS
 
+_LISTED_HOLDERS = ("source", "bank")
 HOLDERS = frozenset({"log", "source", "bank"})
 CLOCK_SLACK_S = 60  # a signature is verified before its entry's moment is read, perhaps on another machine
-_SOURCE_FIELDS = {"source", "kid", "jwk", "from", "to"}
+_KEY_FIELDS = {"kid", "jwk", "from", "to"}
 _APPROVER_FIELDS = ("approver", "role", "kid", "public_key")
 
 Notices = Sequence[tuple[int, dict[str, Any]]]
@@ -107,16 +108,35 @@ def check_signer(index: int, manifest: Mapping[str, Any], announced: Announced, 
         findings.add("manifest-key", f"a key that stands at {at}", f"revoked from {min(ended)} on", index, where)
 
 
+def stands(key: Key, index: int, at: str) -> bool:
+    """Whether a key that leaves before this entry announced counts at its moment; see check_signer()."""
+    added = [since for place, since in key.added if place < index]
+    ended = [since for place, since in key.revoked if place < index]
+    counts = any(seconds_back(since, at) <= CLOCK_SLACK_S for since in added)
+    over = len(added) == 1 and any(seconds_back(at, since) > CLOCK_SLACK_S for since in ended)
+    return counts and not over
+
+
+def keys_of_banks(announced: Announced) -> dict[str, list[Key]]:
+    """By bank: the keys that were announced for it."""
+    found: dict[str, list[Key]] = {}
+    for (name, _), key in announced.items():
+        if key.holder == "bank":
+            found.setdefault(name, []).append(key)
+    return found
+
+
 def check_key_list(papers: Mapping[str, Any], announced: Announced, notices: Notices, findings: Findings) -> None:
-    """keys.json against the leaves: every key of a source, as it was announced, and approvers that rules name."""
+    """keys.json against the leaves: every key of a source or a bank, as announced, and approvers that rules name."""
     listed: set[tuple[str, str]] = set()
-    for one in papers["sources"]:
-        found = _check_listed(one, announced, findings)
-        if found is not None:
-            listed.add(found)
+    for holder in _LISTED_HOLDERS:
+        for one in papers[f"{holder}s"]:
+            found = _check_listed(one, holder, announced, findings)
+            if found is not None:
+                listed.add(found)
     for (name, mark), key in announced.items():
-        if key.holder == "source" and key.added and (name, mark) not in listed:
-            findings.add("source-key", f"the key {mark} of {name}", "none", None, KEYS)
+        if key.holder in _LISTED_HOLDERS and key.added and (name, mark) not in listed:
+            findings.add(f"{key.holder}-key", f"the key {mark} of {name}", "none", None, KEYS)
     approvers = {
         (each["approver"], each["role"], each["key"], each["public_key"])
         for _, fields in notices
@@ -129,26 +149,26 @@ def check_key_list(papers: Mapping[str, Any], announced: Announced, notices: Not
             findings.add("file-form", "approvers whom a rule's leaf names", one, None, f"{KEYS} approvers")
 
 
-def _check_listed(one: Any, announced: Announced, findings: Findings) -> tuple[str, str] | None:
-    """One source's key of keys.json; its source and thumbprint where the log announces it."""
-    if not isinstance(one, dict) or one.keys() != _SOURCE_FIELDS:
-        findings.add("file-form", f"of each key {', '.join(sorted(_SOURCE_FIELDS))}", one, None, KEYS)
+def _check_listed(one: Any, holder: str, announced: Announced, findings: Findings) -> tuple[str, str] | None:
+    """One key of keys.json; its holder's name and its thumbprint where the log announces it."""
+    if not isinstance(one, dict) or one.keys() != _KEY_FIELDS | {holder}:
+        findings.add("file-form", f"of each key {', '.join(sorted(_KEY_FIELDS | {holder}))}", one, None, KEYS)
         return None
-    where = f"{KEYS} {one['source']} {one['kid']}"
+    code, where = f"{holder}-key", f"{KEYS} {one[holder]} {one['kid']}"
     try:
         mark = thumbprint(*public_of(one["jwk"]))
     except ValueError as error:
-        findings.add("source-key", "a public key", error, None, where)
+        findings.add(code, "a public key", error, None, where)
         return None
-    key = announced.get((str(one["source"]), mark))
-    if key is None or key.holder != "source":
-        findings.add("source-key", "a key that a leaf announces", mark, None, where)
+    key = announced.get((str(one[holder]), mark))
+    if key is None or key.holder != holder:
+        findings.add(code, "a key that a leaf announces", mark, None, where)
         return None
     if one["from"] not in (moments := [since for _, since in key.added]):
-        findings.add("source-key", f"from {', '.join(moments)}", one["from"], None, where)
+        findings.add(code, f"from {', '.join(moments)}", one["from"], None, where)
     # Ended after the checkpoint, or earlier than the log knows so far, may be so; later than it says may not.
     if key.revoked and len(key.added) == 1:
         last = min(since for _, since in key.revoked)
         if not isinstance(one["to"], str) or one["to"] > last:
-            findings.add("source-key", f"to {last}", one["to"], None, where)
-    return str(one["source"]), mark
+            findings.add(code, f"to {last}", one["to"], None, where)
+    return str(one[holder]), mark

@@ -10,9 +10,9 @@ from ledger.bundle import Bundle, FileUnreadable, canonical, parse_json, parse_l
 from ledger.errors import NoteInvalid
 from ledger.journal import SYSTEM_ACCOUNTS
 from ledger.notes import VerifierKey, parse_verifier
-from ledger.verify.accounts import Totals
 from ledger.verify.checkpoints import read_checked
 from ledger.verify.findings import Findings
+from ledger.verify.holdings import Totals
 from ledger.verify.jwk import public_of, thumbprint, verify_jws
 
 KEYS, MANIFESTS, TOTALS = "keys.json", "manifests.jsonl", "totals.json"
@@ -26,24 +26,26 @@ def read_keys(bundle: Bundle, findings: Findings) -> tuple[list[VerifierKey], Ma
         return [], None
     try:
         fields = parse_json(raw)
-        if not isinstance(fields, dict) or fields.keys() != {"approvers", "log", "sources"}:
-            raise FileUnreadable("log, sources and approvers are expected")
+        if not isinstance(fields, dict) or fields.keys() | {"banks"} != {"approvers", "banks", "log", "sources"}:
+            raise FileUnreadable("log, sources, banks and approvers are expected")
+        fields.setdefault("banks", [])  # bundles from before there were banks
         logs = [parse_verifier(text) for text in fields["log"]]
-        if not isinstance(fields["sources"], list) or not isinstance(fields["approvers"], list):
-            raise FileUnreadable("sources and approvers are lists")
+        if not all(isinstance(fields[name], list) for name in ("sources", "banks", "approvers")):
+            raise FileUnreadable("sources, banks and approvers are lists")
     except (FileUnreadable, NoteInvalid, TypeError) as error:
-        findings.add("file-form", "the keys of log, sources and approvers", error, None, KEYS)
+        findings.add("file-form", "the keys of log, sources, banks and approvers", error, None, KEYS)
         return [], None
     return logs, fields
 
 
-def check_documents(bundle: Bundle, digests: Iterable[str], findings: Findings) -> None:
-    """rules/ holds every document that the log names, and each is what its name says."""
-    for digest in sorted(set(digests)):
-        path = f"rules/{digest}.json"
+def check_documents(bundle: Bundle, paths: Iterable[str], findings: Findings) -> None:
+    """Every document that the log names is there, and each is what its name says."""
+    for path in sorted(paths):
+        digest = path.rpartition("/")[2].removesuffix(".json")
         document = read_checked(bundle, path, findings)
         if document is not None and sha256(document).hexdigest() != digest:
-            findings.add("rule-document", digest, sha256(document).hexdigest(), None, path)
+            code = "rule-document" if path.startswith("rules/") else "named-document"
+            findings.add(code, digest, sha256(document).hexdigest(), None, path)
 
 
 def check_manifest_texts(bundle: Bundle, manifests: Mapping[int, Mapping[str, Any]], findings: Findings) -> None:

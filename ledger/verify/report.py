@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ledger.verify.draws import Sum, SumKey
 from ledger.verify.findings import CODES, LEFT, LEFT_TO_REPLAY, MOST_SHOWN, Findings, Left
 
 VERSION = "1"
@@ -15,6 +16,7 @@ class Report:
 
     log      of the checkpoint that was verified: origin, epoch, size, root
     checked  how many of what
+    redeemed what was held, captured, released and refunded, by programme, pool, bank and month
     """
 
     bundle: str
@@ -23,6 +25,7 @@ class Report:
     findings: Findings = field(default_factory=Findings)
     left: list[Left] = field(default_factory=list)
     remembered: str | None = None
+    redeemed: Mapping[SumKey, Sum] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -46,9 +49,16 @@ def as_json(report: Report) -> str:
             "counts": dict(sorted(report.findings.counts.items())),
             "left": [{"code": one.code, "count": one.count, "first": one.first} for one in report.left],
             "remembered": report.remembered,
+            "redeemed": [_redeemed(key, report.redeemed[key]) for key in sorted(report.redeemed)],
         },
         ensure_ascii=False,
     )
+
+
+def _redeemed(key: SumKey, amount: Sum) -> dict[str, str]:
+    named = dict(zip(("programme", "pool", "bank", "month", "kind"), key, strict=True))
+    counted = {"steps": amount.steps, "units": amount.units, "points": amount.points, "value_fen": amount.value_fen}
+    return named | {name: str(count) for name, count in counted.items()}
 
 
 def as_text(report: Report) -> Iterator[str]:
@@ -58,6 +68,12 @@ def as_text(report: Report) -> Iterator[str]:
     yield f"log 日志 {log['origin']}, epoch 纪元 {log['epoch']}, size 条目 {int(log['size']):,}"
     yield f"root 根哈希 {log['root']}"
     yield "checked 已核对: " + ", ".join(f"{name} {count:,}" for name, count in report.checked.items())
+    for key in sorted(report.redeemed):
+        one = report.redeemed[key]
+        yield (
+            f"redeemed 兑换: {' '.join(key)}: steps 笔 {one.steps:,}, units 份 {one.units:,}, "
+            f"points 积分 {one.points:,}, value 金额 {one.value_fen:,} fen 分"
+        )
     counts = report.findings.counts
     for code, count in ((code, counts[code]) for code in CODES if counts[code]):
         english, chinese = CODES[code]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ledger.bundle import MANIFEST, Bundle, Listed, read_bundle
 from ledger.errors import TileInvalid
+from ledger.journal import KINDS
 from ledger.merkle import edge_of
 from ledger.tiles import WIDTH, Tile, new_bundles, subtree_reader, tiles_of
 from ledger.verify.accounts import AccountsJob, AccountsRead, read_accounts
@@ -31,8 +32,11 @@ from ledger.verify.checkpoints import (
 )
 from ledger.verify.chunks import ChunkJob, ChunkRead, read_chunk
 from ledger.verify.claims import ClaimsJob, check_claims, read_claims
+from ledger.verify.draws import check_pools, last_of_days, sums_of
 from ledger.verify.findings import Findings, Left
-from ledger.verify.keys import check_key_list, check_keys
+from ledger.verify.keys import check_key_list, check_keys, keys_of_banks
+from ledger.verify.listings import check_listings, check_statements, documents_of
+from ledger.verify.moments import shanghai_day
 from ledger.verify.notices import check_epochs, check_manifests, check_rules, kept_sizes
 from ledger.verify.papers import (
     KEYS,
@@ -45,12 +49,14 @@ from ledger.verify.papers import (
     read_totals,
     unread,
 )
+from ledger.verify.redemptions import Board
 from ledger.verify.report import Report
 from ledger.verify.sealing import SealsJob, build_seals
 from ledger.verify.seals import compare_seal, marks_of, read_seals, totals_at
 from ledger.verify.spill import partitions_for
 from ledger.verify.tree import chunks_of, compare_upper_tiles, roots_of, wanted_by_chunk
 
+NOTICE_KINDS = ("rule", "manifest", "key", "epoch", "pool", "listing", "statement", "seal")
 Job, Done = TypeVar("Job"), TypeVar("Done")
 Work = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 """Do each of some jobs, in any order and perhaps in several processes; what they gave, in their order."""
@@ -117,23 +123,30 @@ class _Verification:
         read_remembered(remembered, logs, keys, findings)
         chunks = {log.epoch: self._read_log(log) for log in logs}
         notices = [notice for chunk in chunks[current.epoch] for notice in chunk.notices]
-        for kind in ("credit", "reversal", "lapse", "maturity", "rule", "manifest", "key", "epoch", "seal"):
+        for kind in (*KINDS, *NOTICE_KINDS):
             self.checked[kind] = sum(chunk.kinds.get(kind, 0) for chunk in chunks[current.epoch])
         uses = _uses(chunks[current.epoch])
-        self._accounts(current, chunks[current.epoch], notices)
-        self.left += check_rules(notices, uses, findings)
         announced = check_keys(notices, current, bundle.created_at, findings)
+        board = Board(check_listings(notices, findings), keys_of_banks(announced))
+        self._accounts(current, chunks[current.epoch], notices, board)
+        self.left += check_rules(notices, uses, findings)
+        draws = [chunk.draws for chunk in chunks[current.epoch]]
+        check_pools(draws, notices, findings)
+        self.left += check_statements(notices, last_of_days(draws), shanghai_day(bundle.created_at), findings)
         if papers is not None:
             check_key_list(papers, announced, notices, findings)
         self._compare_programme(notices)
         self.left += check_epochs(notices, logs, self._kept_roots(logs, notices), findings)
         named = {digest for _, _, digest in uses}
         named |= {fields["digest"] for _, fields in notices if fields["kind"] == "rule"}
-        self.checked["documents"] = len(named)
-        check_documents(bundle, named, findings)
+        paths = {f"rules/{digest}.json" for digest in named}
+        paths |= {f"documents/{digest}.json" for digest in documents_of(notices)}
+        self.checked["documents"] = len(paths)
+        check_documents(bundle, paths, findings)
         check_manifest_texts(bundle, check_manifests(notices, announced, findings), findings)
-        self._other_files(logs, named)
+        self._other_files(paths)
         report = Report(str(bundle.directory), _log_of(bundle, current), self.checked, findings, self.left)
+        report.redeemed = sums_of(draws)
         if report.clean:
             remembered.write_text(current.note, "utf-8")
             report.remembered = str(remembered)
@@ -207,7 +220,9 @@ class _Verification:
             paths[place].append(log.folder + tile.path)
         return paths
 
-    def _accounts(self, log: Log, chunks: Sequence[ChunkRead], notices: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    def _accounts(
+        self, log: Log, chunks: Sequence[ChunkRead], notices: Sequence[tuple[int, dict[str, Any]]], board: Board
+    ) -> None:
         """Pass two: claims, then participants, then the trees of the seals."""
         size, findings = self._size(log), self.findings
         partitions = range(partitions_for(size))
@@ -228,12 +243,19 @@ class _Verification:
         asked = frozenset(transfer for _, transfer, _ in replaces)
         profiles = [chunk.profiles for chunk in chunks]
         ended = frozenset(transfer for chunk in chunks for transfer in chunk.ended)
-        jobs = [AccountsJob(self.scratch, each, profiles, marks, ended, watched, asked) for each in partitions]
+        givers = frozenset(participant for chunk in chunks for participant in chunk.draws.givers)
+        jobs = [
+            AccountsJob(self.scratch, each, profiles, marks, ended, watched, asked, givers, board, size)
+            for each in partitions
+        ]
         parts: list[AccountsRead] = self.work(read_accounts, jobs)
         fates = {index: fate for part in parts for index, fate in part.watched.items()}
         for part in parts:
             findings.merge(part.findings)
         self.checked["participants"] = sum(part.participants for part in parts)
+        awaited = sorted(index for part in parts for index in part.awaited)
+        if awaited:
+            self.left.append(Left("lapse-awaited", len(awaited), f"entry {awaited[0]}"))
         self.left += check_claims(repeated, fates, findings)
         _check_replaces(replaces, parts, findings)
         self._seals(seals, marks, parts, len(partitions))
@@ -266,9 +288,9 @@ class _Verification:
                         continue
         return roots
 
-    def _other_files(self, logs: Sequence[Log], named: Iterable[str]) -> None:
+    def _other_files(self, named: Iterable[str]) -> None:
         """Every file that was not read above, held against the list; the rest of the folder is named."""
-        self.files |= {f"rules/{digest}.json" for digest in named} | {MANIFESTS}
+        self.files |= {*named, MANIFESTS}
         others = sorted(set(self.bundle.files) - self.files)
         listed = [(self.bundle.directory / path, self.bundle.files[path]) for path in others]
         differences = self.work(_differs, listed)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger.verify.accounts import AccountsRead, Mark, Totals
+from ledger.verify.accounts import AccountsRead, Mark
 from ledger.verify.findings import Findings
+from ledger.verify.holdings import Totals
 from ledger.verify.moments import shanghai_day
 
 Seals = Sequence[tuple[int, dict[str, Any]]]

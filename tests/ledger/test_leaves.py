@@ -32,6 +32,7 @@ from ledger.leaves import (
     settlement_commitment,
 )
 from ledger.notices import ManifestFacts, RuleApproval, RuleFacts, manifest_leaf, rule_leaf
+from tests.ledger import test_hold_leaves
 from tests.strategies import credit_facts, manifest_facts, maturity_facts, moments, nonces, rule_facts, transfers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "leaves.json").read_text("utf-8"))
@@ -193,6 +194,7 @@ MADE: dict[str, Callable[[], bytes]] = {
     ),
     "rule": lambda: rule_leaf(RULE, AT, NONCE),
     "manifest": lambda: manifest_leaf(MANIFEST, AT, NONCE),
+    **test_hold_leaves.MADE,
 }
 
 
@@ -353,16 +355,19 @@ _NUMBERS = [
 ]
 _DAYS = ["2026-2-3", "2026-02-30", "20260203", "2026-02-03Z", "２０２６-02-03", "", 20260203, ["2026-02-03"]]
 _TAG = "1:" + "ab" * 32
+_MOMENTS = ["2026-11-21T16:30:07", "2026-11-21T16:30:07.5Z", "2026-11-21T24:00:00Z", "2026-11-21 16:30:07Z",
+            "2026-11-21T16:30:07+00:00", "2026-11-21t16:30:07z", "2026-11-21T16:30:60Z", "", 0, None]  # fmt: skip
+_URIS = ["", "rides", "1a:b", "urn:", "urn:a b", 'urn:"', "urn:\\", "urn:骑行", "urn:" + "x" * 501, None, 1]
 _NAMES: list[Any] = ["", "nobody", "Citizen", None, 1, [], {}]
 
 # Values that each field refuses, beside a missing one.
 BAD: dict[str, list[Any]] = {
     "activity": _SORTED,
     "approvals": [None, [], {}, "approved", [None], [[]], [{}]],
-    "at": ["2026-11-21T16:30:07", "2026-11-21T16:30:07.5Z", "2026-11-21T24:00:00Z", "2026-11-21 16:30:07Z",
-           "2026-11-21T16:30:07+00:00", "2026-11-21t16:30:07z", "2026-11-21T16:30:60Z", "", 0, None],
+    "at": _MOMENTS,
     "authority": _CODES,
     "awaited": _CODES,
+    "bank": _URIS,
     "claims": [None, {}, _TAG, [None], [""], ["ab" * 32], ["0:" + "ab" * 32], ["1:" + "AB" * 32], [_TAG, _TAG],
                ["2:" + "ab" * 32, _TAG], ["123456:" + "ab" * 32]],
     "counter": _NUMBERS,
@@ -370,8 +375,10 @@ BAD: dict[str, list[Any]] = {
     "decision": _DIGESTS,
     "digest": [*_DIGESTS, None],
     "document_kind": ["rule", "", "Methodology", None, 1],
+    "expires_at": _MOMENTS,
     "facts": _DIGESTS,
     "evidence": [*_DIGESTS, None],
+    "hold": _SORTED,
     "grade": ["D", "a", "", "AB", None, 1, ["A"]],
     "id": _CODES,
     "key": [*_DIGESTS, None],
@@ -380,9 +387,11 @@ BAD: dict[str, list[Any]] = {
     "matures": _SORTED,
     "methodology": [*_DIGESTS, None],
     "nonce": ["00" * 15, "00" * 17, "AB" * 16, "", None, 0],
+    "offer": [*_DIGESTS, None],
     "participant": _UUIDS,
     "participant_kind": _NAMES,
     "points_rule": _DIGESTS,
+    "pool": _CODES,
     "programme": _CODES,
     "reason": _CODES,
     "received": [*_DIGESTS, None],
@@ -391,9 +400,12 @@ BAD: dict[str, list[Any]] = {
     "reverses": _SORTED,
     "sequence": _NUMBERS,
     "signature": _DIGESTS,
-    "source": ["", "rides", "1a:b", "urn:", "urn:a b", 'urn:"', "urn:\\", "urn:骑行", "urn:" + "x" * 501, None, 1],
+    "source": _URIS,
     "status": _CODES,
+    "terms": [*_DIGESTS, None],
     "transfer": _SORTED,
+    "units": _NUMBERS,
+    "value": _NUMBERS[1:],
     "version": _NUMBERS,
     "v": ["2", "", 1, None, "01"],
     "amount": _NUMBERS,
@@ -407,7 +419,7 @@ BAD: dict[str, list[Any]] = {
 
 
 # One leaf of each kind, and the fields that it leaves null where others may not.
-KINDS_OF_LEAF = ("credit", "reversal", "lapse", "maturity", "rule", "manifest")
+KINDS_OF_LEAF = ("credit", "reversal", "lapse", "maturity", "hold", "capture", "release", "refund", "rule", "manifest")
 MAY_BE_NULL = {("maturity", "source")}
 
 

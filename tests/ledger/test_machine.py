@@ -71,7 +71,7 @@ def _told(machine: Callable[[], RuleBasedStateMachine], stories: int, steps: int
 
 
 def test_the_platform_and_the_model_tell_the_same(world: World) -> None:
-    _told(lambda: Journey(world), 30, 30)
+    _told(lambda: Journey(world), 12, 24)
 
 
 @pytest.mark.soak

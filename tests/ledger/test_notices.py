@@ -1,4 +1,4 @@
-"""The bytes of the leaves by which the log speaks of itself: keys, epochs and seals.
+"""The bytes of the leaves by which the log speaks of itself, of pools, listings and statements: keys, epochs, seals.
 
 The stored vectors were written once and are never written again.
 """
@@ -23,13 +23,19 @@ from ledger.notices import (
     EpochFacts,
     FormerLog,
     KeyFacts,
+    ListingFacts,
+    PoolFacts,
     SealFacts,
     SealTotal,
+    StatementFacts,
     epoch_leaf,
     key_leaf,
+    listing_leaf,
+    pool_leaf,
     seal_leaf,
+    statement_leaf,
 )
-from tests.strategies import codes, days, digests, moments, nonces
+from tests.strategies import codes, days, digests, moments, nonces, uris
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "notices.json").read_text("utf-8"))
 
@@ -53,6 +59,10 @@ SEAL = SealFacts(
     ),
 )
 
+POOL = PoolFacts("demo", "opened", "demo-pool", "https://funder.example", 40_000, 300_000, "77" * 32)
+LISTING = ListingFacts("demo", "listed", "offer", "demo-offer", 2, "88" * 32, ("office-7", "bureau-3"))
+STATEMENT = StatementFacts("demo", "https://bank.example/green", date(2026, 11, 21), "issued", 1, "99" * 32, 70_000)
+
 MADE: dict[str, Callable[[], bytes]] = {
     "key": lambda: key_leaf(KEY, AT, NONCE),
     "key of P-256 that is revoked": lambda: key_leaf(
@@ -65,6 +75,17 @@ MADE: dict[str, Callable[[], bytes]] = {
     "epoch that keeps nothing": lambda: epoch_leaf(replace(SECOND, former=replace(FORMER, kept=0)), AT, NONCE),
     "seal": lambda: seal_leaf(SEAL, AT, NONCE),
     "seal of an empty log": lambda: seal_leaf(replace(SEAL, size=0, participants=0, totals=()), AT, NONCE),
+    "pool": lambda: pool_leaf(POOL, AT, NONCE),
+    "pool that is lowered by money alone": lambda: pool_leaf(replace(POOL, action="lowered", points=0), AT, bytes(16)),
+    "listing": lambda: listing_leaf(LISTING, AT, NONCE),
+    "listing of a product that is taken down": lambda: listing_leaf(
+        replace(LISTING, action="taken_down", document_kind="product", approvers=(), reason="evidence-expired"),
+        AT, bytes(16),
+    ),
+    "statement": lambda: statement_leaf(STATEMENT, AT, NONCE),
+    "statement that is closed": lambda: statement_leaf(
+        replace(STATEMENT, state="closed", sequence=AMOUNT_MAX, size=0), AT, bytes(16)
+    ),
 }  # fmt: skip
 
 
@@ -95,6 +116,8 @@ _OF_FORMER: dict[str, list[Any]] = {
     "root": _DIGESTS,
     "size": _COUNTS,
 }
+_URIS = ["", "rides", "1a:b", "urn:", "urn:a b", 'urn:"', "urn:\\", "urn:骑行", "urn:" + "x" * 501, None, 1]
+_DAYS = ["2026-2-3", "2026-02-30", "", None]
 _TOTAL: dict[str, Any] = {"account": "available", "amount": "1", "asset": "points"}
 _OF_TOTAL: dict[str, list[Any]] = {
     "account": ["", "nobody", None],
@@ -119,8 +142,33 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "origin": _NAMES,
         "reason": [*_CODES, None],
     },
+    "pool": {
+        "action": ["", "Opened", "closed", None],
+        "funder": _URIS,
+        "points": _COUNTS,
+        "pool": [*_CODES, None],
+        "terms": _DIGESTS,
+        "value": _COUNTS,
+    },
+    "listing": {
+        "action": ["", "Listed", "suspended", "taken_down", None],
+        "approvers": [None, {}, [], "a", ["a"], ["b", "a"], ["a", "a"], ["A", "b"], ["a", None]],
+        "digest": _DIGESTS,
+        "document_kind": ["", "methodology", "Offer", None],
+        "id": [*_CODES, None],
+        "reason": [*_CODES, "evidence-expired"],
+        "version": [*_COUNTS, "0"],
+    },
+    "statement": {
+        "bank": _URIS,
+        "day": _DAYS,
+        "digest": _DIGESTS,
+        "sequence": [*_COUNTS, "0"],
+        "size": _COUNTS,
+        "state": ["", "Issued", "open", None],
+    },
     "seal": {
-        "day": ["2026-2-3", "2026-02-30", "", None],
+        "day": _DAYS,
         "participants": _COUNTS,
         "root": _DIGESTS,
         "size": _COUNTS,
@@ -213,3 +261,42 @@ def test_what_is_written_about_an_epoch_is_read_back(
     assert fields["former"] == {
         "checkpoint": checkpoint, "kept": str(former.kept), "origin": before, "root": root, "size": str(former.size),
     }  # fmt: skip
+
+
+def test_two_people_approve_a_listing_and_whoever_takes_down_says_why() -> None:
+    with pytest.raises(ValueError, match="two people"):
+        listing_leaf(replace(LISTING, approvers=("bureau-3", "bureau-3")), AT, NONCE)
+    for action, reason in (("listed", "x"), ("resumed", "x"), ("suspended", None), ("taken_down", None)):
+        with pytest.raises(ValueError, match="says why"):
+            listing_leaf(replace(LISTING, action=action, reason=reason), AT, NONCE)
+
+
+@given(codes, codes, uris, counts, counts, digests, moments, nonces)
+def test_what_is_written_about_a_pool_is_read_back(
+    programme: str, pool: str, funder: str, points: int, value_fen: int, terms: str, at: datetime, nonce: bytes
+) -> None:
+    for action in ("opened", "raised", "lowered"):
+        facts = PoolFacts(programme, action, pool, funder, points, value_fen, terms)
+        fields = read_leaf(pool_leaf(facts, at, nonce))
+        assert (fields["points"], fields["value"]) == (str(points), str(value_fen))
+        for name in ("programme", "action", "pool", "funder", "terms"):
+            assert fields[name] == getattr(facts, name)
+
+
+@given(codes, codes, st.integers(1, AMOUNT_MAX), digests, st.lists(codes, min_size=2, unique=True), moments, nonces)
+def test_what_is_written_about_a_listing_is_read_back(
+    programme: str, name: str, version: int, digest: str, approvers: list[str], at: datetime, nonce: bytes
+) -> None:
+    facts = ListingFacts(programme, "listed", "product", name, version, digest, tuple(approvers))
+    fields = read_leaf(listing_leaf(facts, at, nonce))
+    assert (fields["id"], fields["version"], fields["digest"]) == (name, str(version), digest)
+    assert (fields["approvers"], fields["reason"]) == (sorted(approvers), None)
+
+
+@given(codes, uris, days, st.sampled_from(["issued", "closed"]), st.integers(1, AMOUNT_MAX), digests, counts, nonces)
+def test_what_is_written_about_a_statement_is_read_back(
+    programme: str, bank: str, day: date, state: str, sequence: int, digest: str, size: int, nonce: bytes
+) -> None:
+    fields = read_leaf(statement_leaf(StatementFacts(programme, bank, day, state, sequence, digest, size), AT, nonce))
+    assert (fields["bank"], fields["day"], fields["state"]) == (bank, str(day), state)
+    assert (fields["sequence"], fields["digest"], fields["size"]) == (str(sequence), digest, str(size))

@@ -118,12 +118,20 @@ class BundleWriter:
         for number in list(self._evidence):
             self._write_evidence(number)
         (root / "log.vkey").write_text(f"{log.signer.verifier}\n")
-        keys = {"approvers": [], "log": [str(log.signer.verifier)], "sources": history.source_keys}
+        keys = {
+            "approvers": [],
+            "banks": history.bank_keys,
+            "log": [str(log.signer.verifier)],
+            "sources": history.source_keys,
+        }
         (root / "keys.json").write_bytes(canonical(keys))
         notes = [*former, *((epoch, size, note) for size, note in log.notes)]
         rows = [{"epoch": str(number), "size": str(size), "note": note} for number, size, note in notes]
         (root / "checkpoints.jsonl").write_bytes(_lines(rows))
         write_documents(root, history.documents)
+        (root / "documents").mkdir(exist_ok=True)
+        for content in history.papers:
+            (root / "documents" / f"{sha256(content).hexdigest()}.json").write_bytes(content)
         (root / "manifests.jsonl").write_bytes(_lines(history.manifests))
         totals = [
             {"programme": PROGRAMME, "asset": asset, "account": account, "amount": str(amount)}
@@ -172,14 +180,21 @@ def _lines(rows: Iterable[object]) -> bytes:
 
 
 def write_history(
-    directory: Path, random: Random, steps: int, *, people: int = 5, mean_s: float = 20_000, sign_each: int = 100
+    directory: Path,
+    random: Random,
+    steps: int,
+    *,
+    people: int = 5,
+    mean_s: float = 20_000,
+    sign_each: int = 100,
+    redeemed: float = 0.0,
 ) -> tuple[History, BundleWriter]:
     """A bundle of a played history."""
     writer = BundleWriter(directory)
     history = History(random, writer.log.add, writer.evidence)
     history.begin(writer.log.signer.verifier.public)
     last = 0
-    for size in play(history, steps, people=people, mean_s=mean_s):
+    for size in play(history, steps, people=people, mean_s=mean_s, redeemed=redeemed):
         if size >= last + sign_each:
             writer.log.sign()
             last = size
@@ -258,4 +273,5 @@ def random_bundles(draw: st.DrawFn) -> Callable[[Path], tuple[History, BundleWri
     random = draw(st.randoms(use_true_random=False))
     steps, people = draw(st.integers(0, 120)), draw(st.integers(1, 6))
     mean_s = draw(st.sampled_from([60.0, 20_000.0, 2_000_000.0]))  # minutes; a few a day; points run out
-    return lambda directory: write_history(directory, random, steps, people=people, mean_s=mean_s)
+    redeemed = draw(st.sampled_from([0.0, 0.5]))
+    return lambda directory: write_history(directory, random, steps, people=people, mean_s=mean_s, redeemed=redeemed)

@@ -22,3 +22,11 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("old") / "bundle"
     write_history(folder, Random(8), 150, people=2, mean_s=3_000_000)
     return folder
+
+
+@pytest.fixture(scope="session")
+def redeemed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in which points are held, captured, released and refunded, after years, too."""
+    folder = tmp_path_factory.mktemp("redeemed") / "bundle"
+    write_history(folder, Random(9), 700, people=6, mean_s=40_000, redeemed=0.5)
+    return folder

@@ -121,6 +121,7 @@ class Person:
 
     account: Account
     buckets: dict[date, int] = field(default_factory=dict)
+    grams: dict[tuple[int, str], int] = field(default_factory=dict)
     credits: deque[Credit] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     record: bytes = b""
 
@@ -158,6 +159,8 @@ class History:
         self.documents: dict[str, Document] = {each.digest: each for each in (rides, metered, points)}
         self.manifests: list[dict[str, Any]] = []
         self.source_keys: list[dict[str, Any]] = []
+        self.bank_keys: list[dict[str, Any]] = []
+        self.papers: set[bytes] = set()
         self._sequences: Counter[tuple[str, date]] = Counter()
         self._sealed: date | None = None
         self._put = put
@@ -168,12 +171,14 @@ class History:
         """The day in Asia/Shanghai."""
         return (self.now + _SHANGHAI).date()
 
-    def _add(self, leaf: bytes) -> int:
+    def add(self, leaf: bytes) -> int:
+        """Put the next entry; its index."""
         self._put(leaf)
         self.size += 1
         return self.size - 1
 
-    def _bytes(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
+        """So many random bytes."""
         return self.random.getrandbits(8 * count).to_bytes(count, "big")
 
     def _id(self) -> UUID:
@@ -189,28 +194,29 @@ class History:
 
     def begin(self, public: bytes) -> None:
         """The first entries of a log: its epoch and its key."""
-        self._add(epoch_leaf(EpochFacts(PROGRAMME, 1, self.origin), self.now, self._bytes(16)))
+        self.add(epoch_leaf(EpochFacts(PROGRAMME, 1, self.origin), self.now, self.random_bytes(16)))
         self.key("log", self.origin, public)
 
     def begin_further(self, number: int, former: FormerLog, public: bytes) -> None:
         """A further epoch, of which the entries kept were put before."""
         origin = f"{self.origin}/epoch-{number}"
         facts = EpochFacts(PROGRAMME, number, origin, former, "restored-backup")
-        self._add(epoch_leaf(facts, self.now, self._bytes(16)))
+        self.add(epoch_leaf(facts, self.now, self.random_bytes(16)))
         self.key("log", origin, public)
 
     def key(self, holder: str, name: str, public: bytes, action: str = "added") -> None:
         """An Ed25519 key that counts from now on, or no longer does."""
         facts = KeyFacts(PROGRAMME, action, holder, name, thumbprint(public), "ed25519", public.hex(), self.now)
-        self._add(key_leaf(facts, self.now, self._bytes(16)))
-        if holder == "source" and action == "added":
+        self.add(key_leaf(facts, self.now, self.random_bytes(16)))
+        if holder in ("source", "bank") and action == "added":
             entry = {
-                "source": name,
+                holder: name,
                 "kid": thumbprint(public)[:16],
                 "jwk": jwk_of(public),
                 "from": utc_second(self.now),
             }
-            self.source_keys.append({**entry, "to": None})
+            listed = self.source_keys if holder == "source" else self.bank_keys
+            listed.append({**entry, "to": None})
 
     def rule(self, document: Document) -> None:
         """Both approvals of a document, good ones."""
@@ -219,7 +225,7 @@ class History:
         facts = RuleFacts(
             PROGRAMME, document.kind, document.id, document.version, document.status, document.digest, approvals
         )
-        self._add(rule_leaf(facts, self.now, self._bytes(16)))
+        self.add(rule_leaf(facts, self.now, self.random_bytes(16)))
 
     def _approval(self, document: Document, role: str) -> RuleApproval:
         key = Ed25519PrivateKey.from_private_bytes(SEEDS[role])
@@ -249,7 +255,7 @@ class History:
             sha256(canonical(received)).hexdigest(),
             thumbprint(public),
         )
-        index = self._add(manifest_leaf(facts, self.now, self._bytes(16)))
+        index = self.add(manifest_leaf(facts, self.now, self.random_bytes(16)))
         self.manifests.append({"index": str(index), "received": received, "jws": jws, "jwk": jwk_of(public)})
 
     def seal(self) -> None:
@@ -270,7 +276,7 @@ class History:
         totals = tuple(SealTotal(account, asset, amount) for (asset, account), amount in sums.items() if amount)
         root = root_of(one.record for one in people) if people else EMPTY_ROOT
         facts = SealFacts(PROGRAMME, day, self.size, len(people), root.hex(), totals)
-        self._add(seal_leaf(facts, self.now, self._bytes(16)))
+        self.add(seal_leaf(facts, self.now, self.random_bytes(16)))
 
     # What belongs to a participant.
 
@@ -283,7 +289,8 @@ class History:
         self.people.append(person)
         return person
 
-    def _post(self, person: Person, kind: str, lines: tuple[Line, ...], day: date, **rest: Any) -> Transfer:
+    def post(self, person: Person, kind: str, lines: tuple[Line, ...], day: date, **rest: Any) -> Transfer:
+        """The next transfer of a person, on their books."""
         account = person.account
         transfer = Transfer(
             self._id(),
@@ -302,6 +309,9 @@ class History:
         person.record = b""
         for line in lines:
             for name, change in ((line.from_account, -line.amount), (line.to_account, line.amount)):
+                if name == "available" and line.vintage and line.credit_class:
+                    lot = line.vintage, line.credit_class
+                    person.grams[lot] = person.grams.get(lot, 0) + change
                 if name not in PARTICIPANT_ACCOUNTS:
                     self.totals[line.asset, name] += change
         return transfer
@@ -310,8 +320,8 @@ class History:
         """Close what has run out: before anything else is posted for the person."""
         lines = lapse_lines(person.buckets, self.today)
         if lines:
-            transfer = self._post(person, "lapse", lines, self.today)
-            self._add(lapse_leaf(transfer, person.account.kind, self._bytes(16)))
+            transfer = self.post(person, "lapse", lines, self.today)
+            self.add(lapse_leaf(transfer, person.account.kind, self.random_bytes(16)))
 
     def credit(
         self,
@@ -341,8 +351,8 @@ class History:
             grams_pending=grams_pending,
             funded_points=funded if earning else 0,
         )
-        transfer = self._post(person, "credit", lines, self.today)
-        salt, evidence = self._bytes(32), self._evidence(co2e_mg)
+        transfer = self.post(person, "credit", lines, self.today)
+        salt, evidence = self.random_bytes(32), self._evidence(co2e_mg)
         named = (self.tag(), *claims)
         facts = CreditFacts(
             activity=transfer.transfer_id,
@@ -354,7 +364,7 @@ class History:
             claims=named,
             replaces=replaces.transfer.transfer_id if replaces else None,
         )
-        index = self._add(credit_leaf(transfer, person.account.kind, facts, self._bytes(16)))
+        index = self.add(credit_leaf(transfer, person.account.kind, facts, self.random_bytes(16)))
         self.evidence(index, "document", salt, evidence)
         credit = Credit(transfer, named, source)
         person.credits.append(credit)
@@ -386,15 +396,13 @@ class History:
         self.lapse(person)
         matured = credit.matured.lines if credit.matured else ()
         lines = reversal_lines(person.account, person.buckets, credit.transfer.lines, matured)
-        transfer = self._post(
-            person, "reversal", lines, self.today, reverses=credit.transfer.transfer_id, reason=reason
-        )
+        transfer = self.post(person, "reversal", lines, self.today, reverses=credit.transfer.transfer_id, reason=reason)
         decision = None
         if reason == "not_eligible_at_settlement":
-            salt, record = self._bytes(32), canonical({"facts": {"tier": "3"}, "v": "1"})
+            salt, record = self.random_bytes(32), canonical({"facts": {"tier": "3"}, "v": "1"})
             decision = settlement_commitment(salt, record)
             self.evidence(self.size, "record", salt, record)
-        self._add(reversal_leaf(transfer, person.account.kind, "operator", self._bytes(16), decision))
+        self.add(reversal_leaf(transfer, person.account.kind, "operator", self.random_bytes(16), decision))
         credit.reversed = True
 
     def correct(self, person: Person, credit: Credit, co2e_mg: int, reason: str = "corrected") -> Credit:
@@ -407,9 +415,9 @@ class History:
         """Free what a credit left pending."""
         self.lapse(person)
         lines = maturity_lines(person.account, credit.transfer.lines, expires_on=self.expiry())
-        transfer = self._post(person, "maturity", lines, self.today, matures=credit.transfer.transfer_id)
+        transfer = self.post(person, "maturity", lines, self.today, matures=credit.transfer.transfer_id)
         earns = any(line.asset == "points" for line in lines)
-        salt, record = self._bytes(32), canonical({"facts": {"tier": "1"}, "v": "1"})
+        salt, record = self.random_bytes(32), canonical({"facts": {"tier": "1"}, "v": "1"})
         facts = MaturityFacts(
             "source",
             "settlement",
@@ -418,7 +426,7 @@ class History:
             self.points.digest if earns else None,
         )
         self.evidence(self.size, "record", salt, record)
-        self._add(maturity_leaf(transfer, person.account.kind, facts, self._bytes(16)))
+        self.add(maturity_leaf(transfer, person.account.kind, facts, self.random_bytes(16)))
         credit.matured = transfer
 
 

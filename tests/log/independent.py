@@ -23,6 +23,7 @@ PERSONAL = ("available", "debt", "held", "pending")
 COMMITTED = {  # what a line of evidence holds: the prefix under which it is hashed, and the leaf's fields for the hash
     "document": (b"tanpuhui/evidence/1\n", ("evidence",)),
     "record": (b"tanpuhui/settlement/1\n", ("facts", "decision")),
+    "terms": (b"tanpuhui/terms/1\n", ("terms",)),
 }
 
 
@@ -410,6 +411,11 @@ def _entries(bundle: Path, leaves: Sequence[dict[str, Any]], entries: Sequence[b
                 path = bundle / "rules" / f"{digest}.json"
                 if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                     wrong.append(f"entry {at}: {path.name} is not there, or another")
+        named = one.get("offer") if one["kind"] == "hold" else one.get({"pool": "terms"}.get(one["kind"], "digest"))
+        if one["kind"] in ("hold", "pool", "listing", "statement"):
+            path = bundle / "documents" / f"{named}.json"
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != named:
+                wrong.append(f"entry {at}: {path.name} is not there, or another")
     for file in sorted((bundle / "evidence").rglob("*.jsonl")):
         for line in map(json.loads, file.read_bytes().splitlines()):
             name = "document" if "document" in line else "record"

@@ -7,16 +7,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.journal import PARTICIPANT_KINDS
 from tests.log.histories import METERS, OPERATOR, PHONE, SEEDS, History, Person
+from tests.log.redeeming import Redeeming
 
 
 def play(
-    history: History, steps: int, *, people: int, mean_s: float = 20_000, daily: bool = True, unusual: float = 1.0
+    history: History,
+    steps: int,
+    *,
+    people: int,
+    mean_s: float = 20_000,
+    daily: bool = True,
+    unusual: float = 1.0,
+    redeemed: float = 0.0,
 ) -> Iterator[int]:
     """Let this much happen, everything that can; the size after each step.
 
     mean_s   the mean time between steps, in seconds: long ones let points run out
     daily    with manifests and seals
     unusual  of what is no plain ride, so much: 1 is for tests, where two things in five are
+    redeemed so much of the steps is about a redemption; at 0 there is no bank
     """
     random = history.random
     history.rule(history.points)
@@ -25,6 +34,9 @@ def play(
     history.key(
         "source", OPERATOR, Ed25519PrivateKey.from_private_bytes(SEEDS[OPERATOR]).public_key().public_bytes_raw()
     )
+    bank = Redeeming(history) if redeemed else None
+    if bank:
+        bank.open()
     day = history.today
     for _ in range(steps):
         history.now += timedelta(seconds=random.randint(0, max(1, round(2 * mean_s))))
@@ -32,8 +44,16 @@ def play(
             day = history.today
             history.manifest()
             history.seal()
+            if bank:
+                bank.statement()
+                if bank.closable and random.random() < 0.5:
+                    bank.close()
         if len(history.people) < people and (not history.people or random.random() < 0.3):
             history.join(random.choice(PARTICIPANT_KINDS) if random.random() < 0.1 else "citizen")
+        if bank and random.random() < redeemed:
+            bank.happen()
+            yield history.size
+            continue
         person = history.people[random.randrange(len(history.people))]
         step(history, person, random.random() if unusual == 1 or random.random() < unusual else 0.0)
         yield history.size

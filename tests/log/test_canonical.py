@@ -9,14 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger.errors import LeafInvalid
+from ledger.hold_leaves import capture_leaf, hold_leaf, refund_leaf, release_leaf
 from ledger.journal import KINDS
 from ledger.leaf_reading import read_leaf
 from ledger.leaves import credit_leaf, lapse_leaf, maturity_leaf, reversal_leaf
 from ledger.verify.canonical import fits, lines_of
-from tests.strategies import credit_facts, maturity_facts, nonces, transfers
+from tests.strategies import credit_facts, hold_facts, maturity_facts, nonces, step_facts, transfers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "leaves.json").read_text("utf-8"))["leaves"]
 TOLD = {name: stored["leaf"].encode() for name, stored in VECTORS.items()}
+STEPS = {"capture": capture_leaf, "release": release_leaf, "refund": refund_leaf}
 DAYS = ["2028-02-29", "2027-02-29", "2100-02-29", "2000-02-29", "0000-01-31", "0001-01-31", "0999-12-31", "9999-12-31"]
 DAYS += ["2026-04-31", "2026-13-01", "2026-00-10", "2026-01-00", "2026-1-01", "2026-06-30", "1000-01-01"]
 TIMES = ["00:00:00", "23:59:59", "24:00:00", "12:60:00", "12:00:60", "12:00:61", "1:00:00", "19:59:59"]
@@ -47,6 +49,10 @@ def leaves(draw: st.DrawFn) -> bytes:
         return reversal_leaf(transfer, "firm", "operator", nonce, draw(st.none() | st.just("ab" * 32)))
     if kind == "lapse":
         return lapse_leaf(transfer, "citizen", nonce)
+    if kind == "hold":
+        return hold_leaf(transfer, "firm", draw(hold_facts()), nonce)
+    if kind in STEPS:
+        return STEPS[kind](transfer, "citizen", draw(step_facts()), nonce)
     points = any(line.asset == "points" for line in transfer.lines)
     return maturity_leaf(transfer, "citizen", draw(maturity_facts(points=points)), nonce)
 

@@ -20,6 +20,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.verify.run import verify
 from service.audit.replay import Replay, replay
 from tests.audit.history import Audited, make_history
+from tests.audit.redeemed import make_redeemed
 from tests.conftest import Database, clone
 from tests.log.bundles import entries_of, relist, rewrite, signer_of
 from tests.log.histories import ORIGIN, canonical, jwk_of, thumbprint
@@ -37,6 +38,13 @@ async def bundle(template: Database, tmp_path_factory: pytest.TempPathFactory) -
     database = clone(template, f"tampered_{os.urandom(6).hex()}")
     audited: Audited = await make_history(database, tmp_path_factory.mktemp("tampered") / "history")
     return audited.directory
+
+
+@pytest.fixture(scope="module")
+async def redemptions(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a platform on which points were redeemed."""
+    database = clone(template, f"tampered_{os.urandom(6).hex()}")
+    return await make_redeemed(database, tmp_path_factory.mktemp("redeemed") / "history")
 
 
 def looked_at(folder: Path) -> Replay:
@@ -87,7 +95,9 @@ NAMED = {
     "rules": {"rule-document"},
     "manifests.jsonl": {"manifest-text", "file-form"},
     "totals.json": {"published-totals", "file-form"},
-    "evidence": {"evidence", "evidence-form", "evidence-extra", "settlement"},
+    "evidence": {"evidence", "evidence-form", "evidence-extra", "settlement", "terms"},
+    "calls": {"signed-call", "call-extra"},
+    "documents": {"named-document"},
 }
 
 
@@ -95,12 +105,21 @@ def kind_of(path: str) -> str:
     return next(name for name in NAMED if path.startswith(name))
 
 
-async def test_a_flipped_byte_is_found_and_named_in_every_file(bundle: Path, tmp_path: Path) -> None:
+def told_files(folder: Path) -> list[Path]:
+    """Files with something in them, but for the lists of files and of keys."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.stat().st_size]
+    return [file for file in files if file.name not in ("bundle.json", "keys.json")]
+
+
+async def test_a_flipped_byte_is_found_and_named_in_every_file(bundle: Path, redemptions: Path, tmp_path: Path) -> None:
+    kinds = flipped(bundle, tmp_path / "credits") | flipped(redemptions, tmp_path / "redemptions")
+    assert kinds == set(NAMED)
+
+
+def flipped(bundle: Path, tmp_path: Path) -> set[str]:
+    """Flip bytes of every file, each of which must be found; the kinds of files there were."""
     folder, random = copied(bundle, tmp_path), Random(11)
-    files = [
-        file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in ("bundle.json", "keys.json")
-    ]
-    assert {kind_of(file.relative_to(folder).as_posix()) for file in files} == set(NAMED)
+    files = told_files(folder)
     for file in files:
         path, before = file.relative_to(folder).as_posix(), file.read_bytes()
         for _ in range(4):
@@ -111,6 +130,7 @@ async def test_a_flipped_byte_is_found_and_named_in_every_file(bundle: Path, tmp
             found = looked_at(folder)
             assert codes(found) & NAMED[kind_of(path)], (path, at, codes(found))
         file.write_bytes(before)
+    return {kind_of(file.relative_to(folder).as_posix()) for file in files}
 
 
 def flip(leaves: Leaves) -> Leaves:
@@ -328,6 +348,12 @@ CHECKED = {  # fields of which a change is found even where the key's holder wri
     "reversal": ("counter", "reverses", "lines"),
     "maturity": ("counter", "matures", "lines", "facts"),
     "manifest": ("digest", "received", "sequence", "key"),
+    "hold": ("counter", "expires_at", "lines", "offer", "terms", "units", "value"),
+    "capture": ("counter", "hold", "lines", "signature", "units", "value"),
+    "release": ("counter", "hold", "lines", "units", "value"),
+    "refund": ("counter", "reverses", "lines", "signature", "units", "value"),
+    "listing": ("digest", "version"),
+    "statement": ("digest", "sequence", "size"),
 }
 
 
@@ -374,10 +400,7 @@ def shuffled(random: Random, leaves: Leaves) -> Leaves:
 
 def edit_bytes(random: Random, folder: Path) -> str:
     """Change the bytes of a file, and list it anew; which file."""
-    files = [
-        file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in ("bundle.json", "keys.json")
-    ]
-    file = random.choice(files)
+    file = random.choice(told_files(folder))
     content = file.read_bytes()
     at = random.randrange(len(content) - 1)
     match random.randrange(3):
@@ -421,6 +444,15 @@ async def test_a_few_random_edits_are_all_found(bundle: Path, tmp_path: Path) ->
     assert missed(bundle, tmp_path, range(12)) == []
 
 
+async def test_a_few_random_edits_of_redemptions_are_all_found(redemptions: Path, tmp_path: Path) -> None:
+    assert missed(redemptions, tmp_path, range(3_000, 3_012)) == []
+
+
 @pytest.mark.soak
 async def test_a_thousand_random_edits_are_all_found(bundle: Path, tmp_path: Path) -> None:
     assert missed(bundle, tmp_path, range(1_000, 1_000 + SOAK_EDITS)) == []
+
+
+@pytest.mark.soak
+async def test_a_thousand_random_edits_of_redemptions_are_all_found(redemptions: Path, tmp_path: Path) -> None:
+    assert missed(redemptions, tmp_path, range(5_000, 5_000 + SOAK_EDITS)) == []

@@ -319,7 +319,9 @@ def test_the_command_says_by_its_status_whether_anything_was_found(honest: Path,
     done = run(folder, "--json", "--processes", "2")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert list(told) == ["v", "bundle", "clean", "log", "checked", "findings", "counts", "left", "remembered"]
+    assert list(told) == [
+        "v", "bundle", "clean", "log", "checked", "findings", "counts", "left", "remembered", "redeemed",
+    ]  # fmt: skip
     assert (told["v"], told["clean"], told["findings"]) == ("1", True, [])
     assert told["log"]["origin"] == ORIGIN
     (folder / "totals.json").write_text("{}")
@@ -362,7 +364,7 @@ def test_the_text_is_in_both_languages_and_limits_itself(honest: Path, tmp_path:
 
 
 def test_every_code_is_found_by_some_test_and_described() -> None:
-    names = ("test_verify.py", "test_forged.py", "test_papers.py")
+    names = ("test_verify.py", "test_forged.py", "test_forged_redemptions.py", "test_papers.py")
     here = "".join((ROOT / "tests/log" / name).read_text("utf-8") for name in names)
     described = (ROOT / "docs/audit.md").read_text("utf-8")
     for code, (english, chinese) in (*CODES.items(), *LEFT.items()):

@@ -1,0 +1,164 @@
+"""What holds and their steps do to pools and to banks' days, chunk by chunk of the log and then over all of it.
+
+A pool's budget moves with the entries of everybody, in the order of the log. So each chunk says by how much it moved
+every pool and where on the way that stood lowest: with the sum of the chunks before, that shows whether a pool was ever
+below zero, whatever order the chunks were read in.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger.journal import KINDS
+from ledger.verify.findings import Findings
+from ledger.verify.transfers import CAPTURE_KIND, HOLD_KIND, Transfer
+
+Notices = Sequence[tuple[int, dict[str, Any]]]
+_POINTS = re.compile(r'"amount":"([0-9]+)","asset":"points"')
+
+
+@dataclass(slots=True)
+class Course:
+    """How far an amount went: by how much in all, how low on the way, and at which entry."""
+
+    change: int = 0
+    lowest: int = 0
+    lowest_at: int = -1
+
+    def move(self, by: int, index: int) -> None:
+        """One step more."""
+        self.change += by
+        if self.change < self.lowest:
+            self.lowest, self.lowest_at = self.change, index
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What a chunk does to one pool: the courses of points and of fen, and the first hold that draws on it."""
+
+    points: Course = field(default_factory=Course)
+    fen: Course = field(default_factory=Course)
+    first: int | None = None
+
+
+@dataclass(slots=True)
+class Sum:
+    """So many steps of a kind, with so many units, points and fen."""
+
+    steps: int = 0
+    units: int = 0
+    points: int = 0
+    value_fen: int = 0
+
+    def add(self, other: "Sum") -> None:
+        """The sum of both."""
+        self.steps += other.steps
+        self.units += other.units
+        self.points += other.points
+        self.value_fen += other.value_fen
+
+
+SumKey = tuple[str, str, str, str, str]
+"""Programme, pool, bank, month and kind."""
+
+
+@dataclass(slots=True)
+class Draws:
+    """Of a chunk, or of several one behind the other.
+
+    pools  by programme and code
+    days   by bank and day: the last entry of that day
+    sums   by programme, pool, bank, month and kind
+    givers  participants whose holds take grams
+    """
+
+    pools: dict[tuple[str, str], Drawn] = field(default_factory=dict)
+    days: dict[tuple[str, str], int] = field(default_factory=dict)
+    sums: dict[SumKey, Sum] = field(default_factory=dict)
+    givers: set[str] = field(default_factory=set)
+
+    def step(self, index: int, one: Transfer) -> None:
+        """Take in a hold or a step of one."""
+        profile = one.profile
+        points, fen = sum(map(int, _POINTS.findall(one.lines))), int(one.value)
+        programme = profile.who[1]
+        key = programme, profile.pool, profile.bank, one.day[:7], KINDS[profile.kind]
+        self.sums.setdefault(key, Sum()).add(Sum(1, int(one.units), points, fen))
+        self.days[profile.bank, one.day] = index
+        if profile.kind == CAPTURE_KIND:  # what was held is used: the budget had been drawn on before
+            return
+        pool = self.pools.setdefault((programme, profile.pool), Drawn())
+        sign = -1 if profile.kind == HOLD_KIND else 1
+        if profile.kind == HOLD_KIND:
+            pool.first = index if pool.first is None else pool.first
+            if "co2e_mg" in one.lines:
+                self.givers.add(one.participant)
+        pool.points.move(sign * points, index)
+        pool.fen.move(sign * fen, index)
+
+    def notice(self, index: int, fields: Mapping[str, Any]) -> None:
+        """Take in the leaf of a change of a pool's budget; any other is none of its concern."""
+        if fields["kind"] == "pool":
+            pool = self.pools.setdefault((fields["programme"], fields["pool"]), Drawn())
+            sign = -1 if fields["action"] == "lowered" else 1
+            pool.points.move(sign * int(fields["points"]), index)
+            pool.fen.move(sign * int(fields["value"]), index)
+
+
+def check_pools(draws: Sequence[Draws], notices: Notices, findings: Findings) -> None:
+    """Pools are opened once, before anything is drawn on them, keep funder and terms, and are never below zero.
+
+    draws   of every chunk, in the order of the log
+    """
+    opened = _opened(notices, findings)
+    points: dict[tuple[str, str], int] = {}
+    fen: dict[tuple[str, str], int] = {}
+    for drawn in draws:
+        for key, pool in drawn.pools.items():
+            where = " ".join(key)
+            if pool.first is not None and opened.get(key, pool.first) >= pool.first:
+                findings.add("pool", f"opened before entry {pool.first}", "not opened", pool.first, where)
+                opened[key] = -1  # said once
+            for left, course, unit in ((points, pool.points, "points"), (fen, pool.fen, "fen")):
+                before = left.get(key, 0)
+                if before + course.lowest < 0:
+                    found = f"{before + course.lowest} {unit}"
+                    findings.add("pool-overdrawn", "0 or more", found, course.lowest_at, where)
+                left[key] = before + course.change
+
+
+def _opened(notices: Notices, findings: Findings) -> dict[tuple[str, str], int]:
+    """By programme and code: the entry that opened a pool."""
+    opened: dict[tuple[str, str], int] = {}
+    terms: dict[tuple[str, str], str] = {}
+    for index, fields in notices:
+        if fields["kind"] != "pool":
+            continue
+        key, stated = (fields["programme"], fields["pool"]), f"{fields['funder']} {fields['terms']}"
+        where = " ".join(key)
+        if fields["action"] == "opened" and key in opened:
+            findings.add("pool", "opened once", f"opened by entry {opened[key]}", index, where)
+        elif fields["action"] != "opened" and key not in opened:
+            findings.add("pool", "opened before", fields["action"], index, where)
+        if terms.setdefault(key, stated) != stated:
+            findings.add("pool", f"funder and terms {terms[key]}", stated, index, where)
+        opened.setdefault(key, index)
+    return opened
+
+
+def last_of_days(draws: Sequence[Draws]) -> dict[tuple[str, str], int]:
+    """By bank and day: the log's last entry of that day."""
+    found: dict[tuple[str, str], int] = {}
+    for drawn in draws:
+        found.update(drawn.days)
+    return found
+
+
+def sums_of(draws: Sequence[Draws]) -> dict[SumKey, Sum]:
+    """By programme, pool, bank, month and kind, over all the log."""
+    found: dict[SumKey, Sum] = {}
+    for drawn in draws:
+        for key, amount in drawn.sums.items():
+            found.setdefault(key, Sum()).add(amount)
+    return found
