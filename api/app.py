@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,36 +18,55 @@ from starlette.staticfiles import StaticFiles
 from api import log_files
 from api.auth import build_authenticator
 from api.dependencies import BODY_MODELS
+from api.entitlements import open_entitlement_key
 from api.observability import ObservabilityMiddleware, configure_logging, render_metrics
 from api.platform import Platform
 from api.problems import Problem, install_problem_handlers
 from api.rate_limit import build_rate_limiter
 from api.v1 import (
     activities,
+    approvals,
     audit,
+    bank_redemptions,
+    bank_requests,
+    bank_sandbox,
+    banks,
+    disputes,
     events,
     factor_sets,
     health,
+    liability,
     log,
     manifests,
     methodologies,
+    offers,
     participants,
     points,
+    pools,
     problem_pages,
+    products,
     quantify,
     receipts,
+    redemptions,
     registers,
     retractions,
     settlements,
     source_keys,
     sources,
+    statements,
+    waiting,
     waivers,
+    webhooks,
 )
 from ledger.errors import TransferNotFound
 from service.activities.rules import load_rulebook
 from service.approvals import Approvals, keep_fresh
+from service.banks.calls import keep_calls, keep_nonces_swept
+from service.banks.registry import BankKeyConflict, BankNotFound
+from service.banks.requests import ApprovalEnded, ApprovalNotFound
 from service.clock import Fresh, system_clock
 from service.database import LOST, open_pool, require_schema
+from service.gathering import Gatherer
 from service.keyring import load_keyring
 from service.keyring_check import adopt_keyring
 from service.log.guard import Guard
@@ -56,8 +76,18 @@ from service.manifests import DayNotClosable, ManifestConflict, ManifestOutOfSeq
 from service.migrations import expected_version
 from service.participants import LinkNotFound, ParticipantConflict, ParticipantNotFound, ProgrammeMismatch
 from service.poster import DatabaseAway, Poster, QueueFull
+from service.products.catalogue import Offers, keep_offers_fresh
 from service.reading import BalanceReader
+from service.redemption.placing import ConsentTextDiffers
+from service.redemption.pools import BudgetSpent, ChangeMixed, PoolConflict, PoolNotFound
+from service.redemption.reading import owners_of
+from service.redemption.sweeping import keep_sweeping
+from service.redemption.waiting import Desk as WaitingDesk
+from service.redemption.waiting import PoolNotShort, WishNotFound, WishTooLarge, keep_serving
 from service.settings import Settings
+from service.settlement.disputes import DisputeExists, DisputeNotFound, NothingToDispute
+from service.settlement.reconciling import BankNotClosed, DayClosed, DayMoved, StatementNotFound
+from service.settlement.states import StepRefused
 
 READ_CONNECTIONS = 8  # beside the poster's lanes; reads are short and gathered, more would only crowd the server
 
@@ -75,9 +105,29 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     ProgrammeMismatch: lambda _: Problem("programme-mismatch"),
     ParticipantConflict: lambda _: Problem("participant-conflict"),
     SourceKeyConflict: lambda _: Problem("source-key-conflict"),
+    ApprovalNotFound: lambda _: Problem("approval-not-found"),
+    ApprovalEnded: lambda error: Problem("approval-ended", state=error.state),
+    BankNotFound: lambda _: Problem("bank-not-found"),
+    BankKeyConflict: lambda _: Problem("bank-key-conflict"),
     DayNotClosable: manifests.not_closable,
     ManifestConflict: lambda conflict: Problem("manifest-conflict", digest=conflict.digest),
     ManifestOutOfSequence: lambda error: Problem("manifest-out-of-sequence", expected=error.expected),
+    StatementNotFound: lambda error: Problem("statement-not-found", day=error.day.isoformat()),
+    DayClosed: lambda error: Problem("day-closed", day=error.day.isoformat()),
+    DayMoved: lambda error: Problem("day-moved", statement=error.statement, file=error.file or "—"),
+    BankNotClosed: lambda _: Problem("bank-not-closed"),
+    DisputeNotFound: lambda _: Problem("dispute-not-found"),
+    NothingToDispute: lambda _: Problem("nothing-to-dispute"),
+    DisputeExists: lambda error: Problem("dispute-exists", dispute_id=str(error.dispute_id)),
+    StepRefused: lambda error: Problem("dispute-step-refused", state=error.state, step=error.step),
+    ConsentTextDiffers: lambda _: Problem("consent-not-valid"),
+    PoolNotFound: lambda _: Problem("pool-not-found"),
+    PoolConflict: lambda _: Problem("pool-conflict"),
+    PoolNotShort: lambda _: Problem("pool-not-short"),
+    WishTooLarge: lambda error: Problem("wish-too-large", reason=error.reason),
+    WishNotFound: lambda _: Problem("wish-not-found"),
+    ChangeMixed: lambda _: Problem("pool-change-mixed"),
+    BudgetSpent: lambda error: Problem("pool-budget-spent", points=str(error.points), fen=str(error.fen)),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),
     PostingSuspended: lambda error: _suspended(error.code),
     DatabaseAway: lambda _: Problem("temporarily-unavailable", headers=_AWAY),
@@ -130,14 +180,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         quantify,
         receipts,
         audit,
+        redemptions,
+        waiting,
+        bank_redemptions,
+        pools,
+        banks,
+        bank_requests,
+        approvals,
+        bank_sandbox,
+        statements,
+        disputes,
+        liability,
         log,
         events,
+        webhooks,
+        products,
+        offers,
         problem_pages,
         health,
     )
     for router in (
         activities.router,
         points.busy,
+        redemptions.busy,
+        bank_redemptions.busy,
         *(module.router for module in modules),
     ):  # the busiest are found first
         app.include_router(router, prefix="/v1")
@@ -161,6 +227,7 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             "or name a PostgreSQL of your own"
         )
     keyring = load_keyring(settings.keyring_file)
+    open_entitlement_key(settings)  # one that cannot be used stops the start, not the first redemption
     async with AsyncExitStack() as stack:
         lanes = settings.poster_lanes
         pool = await stack.enter_async_context(
@@ -173,6 +240,8 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             await watch.refresh(connection)
             approvals = Approvals(settings.approvers_file, settings.programme)
             await approvals.refresh(connection)
+            board = Offers()
+            await board.refresh(connection)
             rules = await load_rulebook(
                 connection,
                 settings.allowed_statuses,
@@ -182,6 +251,8 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             )
         stack.push_async_callback(_cancelled, asyncio.create_task(keep_fresh(pool, approvals), name="approvals"))
         stack.push_async_callback(_cancelled, asyncio.create_task(keep_watching(pool, watch), name="log watch"))
+        stack.push_async_callback(_cancelled, asyncio.create_task(keep_nonces_swept(pool), name="nonces"))
+        stack.push_async_callback(_cancelled, asyncio.create_task(keep_offers_fresh(pool, board), name="board"))
         fresh = Fresh(system_clock(settings.clock_offset))
         limiter = build_rate_limiter(settings)
         await limiter.start()
@@ -198,6 +269,10 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             may_post=watch.require,
         )
         stack.push_async_callback(poster.stop)
+        sweeping = keep_sweeping(pool, poster, fresh, settings.clock_offset)
+        stack.push_async_callback(_cancelled, asyncio.create_task(sweeping, name="dead holds"))
+        waiting_desk = WaitingDesk(pool, poster, board, fresh)
+        stack.push_async_callback(_cancelled, asyncio.create_task(keep_serving(waiting_desk), name="waiting"))
         yield Platform(
             settings=settings,
             pool=pool,
@@ -209,6 +284,9 @@ async def _platform(settings: Settings) -> AsyncIterator[Platform]:
             limiter=limiter,
             balances=BalanceReader(pool, fresh.clock),
             watch=watch,
+            calls=Gatherer(pool, partial(keep_calls, offset=settings.clock_offset)),
+            owners=Gatherer(pool, owners_of),
+            offers=board,
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,20 +102,24 @@ class _Rider:
 def _first_credited(platform: RunningPlatform, feed: Feed, file: Path) -> _Rider | None:
     """The first rider of the file who has a credit."""
     operator = {"Authorization": f"Bearer {platform.issuer.issue('operator', 'demonstration')}"}
-    given = {"purpose": "carbon-credit", "text_version": "demonstration-1", "given_at": datetime.now(UTC).isoformat()}
-    seen: set[str] = set()
     with httpx.Client(base_url=platform.url, headers=operator, timeout=30) as client:
-        for row in read_rows(feed, [file]):
-            if not isinstance(row, Row) or row.subject in seen:
-                continue
-            seen.add(row.subject)
-            link = {"source": feed.source.uri, "subject": row.subject, "consent": given}
-            found = client.post("/v1/participants", json={"kind": "citizen", "links": [link]})
-            if found.status_code != 200:
-                continue
-            participant_id = found.json()["participant_id"]
+        for subject, participant_id in enrolled_riders(client, feed, file):
             statement = client.get(f"/v1/participants/{participant_id}/statement").json()
             for transfer in statement["transfers"]:
                 if transfer["kind"] == "credit":
-                    return _Rider(row.subject, participant_id, transfer["transfer_id"])
+                    return _Rider(subject, participant_id, transfer["transfer_id"])
     return None
+
+
+def enrolled_riders(operator: httpx.Client, feed: Feed, file: Path) -> Iterator[tuple[str, str]]:
+    """Riders of the file who are enrolled, in its order: the provider's id of them, and the participant id."""
+    given = {"purpose": "carbon-credit", "text_version": "demonstration-1", "given_at": datetime.now(UTC).isoformat()}
+    seen: set[str] = set()
+    for row in read_rows(feed, [file]):
+        if not isinstance(row, Row) or row.subject in seen:
+            continue
+        seen.add(row.subject)
+        link = {"source": feed.source.uri, "subject": row.subject, "consent": given}
+        found = operator.post("/v1/participants", json={"kind": "citizen", "links": [link]})
+        if found.status_code == 200:
+            yield row.subject, found.json()["participant_id"]

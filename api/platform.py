@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import date
+from uuid import UUID
 
 from api.auth import Authenticator
 from api.observability import observe_licences
@@ -10,11 +11,15 @@ from api.rate_limit import RateLimiter
 from service.activities.licences import Licence, current_run, days_left
 from service.activities.rules import RuleBook
 from service.activities.store import read_licence
+from service.banks.calls import KeptCall
+from service.banks.registry import RegisteredBank, read_bank
 from service.clock import Fresh, shanghai_day
 from service.database import LOST, Pool
+from service.gathering import Gatherer
 from service.keyring import Keyring
 from service.log.watch import Watch
 from service.poster import Poster
+from service.products.catalogue import Offers
 from service.reading import BalanceReader
 from service.settings import Settings
 
@@ -22,6 +27,7 @@ COUNTED_AT_ONCE = 2  # days of sources: long reads, which must not take the post
 MOST_STREAMS = 64  # of events; each looks into the database twice a second
 LICENCE_STALE_S = 60.0
 LICENCE_FRESH_S = 1.0  # how long a change to a source's registration may take to be seen by every process
+BANK_FRESH_S = 1.0  # the same of a bank's, its keys included
 
 
 @dataclass(slots=True)
@@ -38,9 +44,14 @@ class Platform:
     limiter: RateLimiter
     balances: BalanceReader
     watch: Watch
+    calls: Gatherer[KeptCall, bool]
+    owners: Gatherer[tuple[UUID, int], UUID | None]
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTED_AT_ONCE))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
+    banks: dict[str, tuple[float, RegisteredBank | None]] = field(default_factory=dict)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    offers: Offers = field(default_factory=Offers)
 
     async def licence(self, uri: str) -> Licence | None:
         """The registration of a source, at most LICENCE_FRESH_S old; None when there is none.
@@ -59,6 +70,19 @@ class Platform:
             except LOST:
                 if seen is None or now - seen[0] > LICENCE_STALE_S:
                     raise
+        return seen[1]
+
+    async def bank(self, uri: str) -> RegisteredBank | None:
+        """The registration of a bank with its keys, at most BANK_FRESH_S old; None when there is none."""
+        loop = asyncio.get_running_loop()
+        seen = self.banks.get(uri)
+        if seen is None or loop.time() - seen[0] > BANK_FRESH_S:
+            async with self.asking:  # one asks, and all who came meanwhile have the answer
+                seen = self.banks.get(uri)
+                if seen is None or loop.time() - seen[0] > BANK_FRESH_S:
+                    now = loop.time()
+                    async with self.pool.acquire() as connection:
+                        seen = self.banks[uri] = (now, await read_bank(connection, uri))
         return seen[1]
 
     def today(self) -> date:

@@ -62,6 +62,12 @@ class RemoteLog:
     async def rule(self, digest: str) -> bytes | None:
         return await self._get(f"/v1/audit/rules/{digest}")
 
+    async def document(self, digest: str) -> bytes | None:
+        return await self._get(f"/v1/audit/documents/{digest}")
+
+    def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
+        return self._lines(f"/v1/audit/calls/{range_path(number)}", {"size": str(size)})
+
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         behind = {"after": mark(*after)} if after[0] else {}
         return self._lines("/v1/audit/checkpoints", behind | {"to": mark(*to)})
@@ -72,7 +78,7 @@ class RemoteLog:
 
     async def keys(self) -> Keys:
         found = orjson.loads(await self._need("/v1/audit/keys"))
-        return Keys(found["log"], found["sources"])
+        return Keys(found["log"], found["sources"], found["banks"])
 
     async def totals(self, size: int) -> bytes:
         return await self._need("/v1/audit/totals", {"size": str(size)})

@@ -46,7 +46,14 @@ def main() -> None:
     with _folder(options.bundle) as folder:
         if not (folder / "bundle.json").exists():
             began = time.monotonic()
-            write_bundle(folder, options.entries, options.people, options.seed, evidence=options.evidence)
+            write_bundle(
+                folder,
+                options.entries,
+                options.people,
+                options.seed,
+                evidence=options.evidence,
+                redeemed=options.redeemed,
+            )
             _say(f"{options.entries:,} entries written in {time.monotonic() - began:.0f} s")
         runs = {str(number): verify(folder, number) for number in options.processes}
     size = int(str(next(iter(runs.values())).report["checked"]["entries"]))  # type: ignore[index] # a report's JSON
@@ -68,14 +75,16 @@ def main() -> None:
         sys.exit("an honest bundle was found fault with")
 
 
-def write_bundle(folder: Path, entries: int, people: int, seed: int, *, evidence: bool = False) -> None:
-    """An honest bundle of about so many entries."""
+def write_bundle(
+    folder: Path, entries: int, people: int, seed: int, *, evidence: bool = False, redeemed: float = 0.0
+) -> None:
+    """An honest bundle of about so many entries; `redeemed` of what happens is about a redemption."""
     writer = BundleWriter(folder)
     random = Random(seed)
     history = History(random, writer.log.add, writer.evidence if evidence else lambda *_: None)
     history.begin(writer.log.signer.verifier.public)
     signed = 0
-    for size in play(history, entries, people=people, mean_s=MEAN_S, unusual=UNUSUAL):
+    for size in play(history, entries, people=people, mean_s=MEAN_S, unusual=UNUSUAL, redeemed=redeemed):
         if size >= signed + SIGN_EACH:
             writer.log.sign()
             signed = size
@@ -133,6 +142,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--evidence", action="store_true", help="write the evidence, too")
+    parser.add_argument("--redeemed", type=float, default=0.0, help="so much of what happens is about a redemption")
     parser.add_argument("--bundle", type=Path, help="a folder to keep the bundle in, or one written before")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     return parser.parse_args()

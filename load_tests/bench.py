@@ -37,6 +37,7 @@ from load_tests.echo import running_echo
 from load_tests.events import BATCH, EVENT, SOURCE, encoded_rides
 from load_tests.machine import cpu_seconds, describe_machine, file_system
 from load_tests.mixed import COVERED_FROM, MIXED_REGISTRATION, REASONS, RULES_DIR, MixedEvents, covered
+from load_tests.redeeming import ACCEPTED, BANK, OFFER, SAVERS, Redeeming
 from load_tests.report import STORED, TARGETS, Figures, JourneyFigures, Stored, write_results
 from load_tests.seed import Rider, enrol_all, make_riders
 from service.database import open_pool
@@ -51,6 +52,8 @@ READERS = 500  # participants who read their balance again and again, each with 
 # Events prepared for a second of a stretch; a faster platform ends it early, which changes no rate.
 MOST_RIDES_PER_SECOND = 16_000
 MOST_MIXED_PER_SECOND = 10_000
+MOST_HOLDS_PER_SECOND = 5_000
+RIDES_EACH, SAVING_SEED = 3, 1_000  # for everybody who will redeem; every seed from here on is one ride
 ECHO_SHARE = 0.5  # how long an echo lasts beside what it is compared with, which has two of them
 ECHO_BODIES = 1_000
 WARM_UP_S = 1.0
@@ -76,6 +79,7 @@ class Journey:
     requests: Callable[[float], Iterator[bytes]]
     stored: str | None = None  # under which heading what it writes is told, if it writes
     reasons: tuple[str, ...] = ()  # why an item may be refused; without them all are credited
+    kept: Callable[[Sequence[bytes]], None] | None = None  # who reads the answers afterwards
 
 
 @dataclass(slots=True)
@@ -175,6 +179,12 @@ class _Bench:
         self.provider = platform.issuer.issue("provider", "load-tests", source=SOURCE, ttl=TOKEN_LIFE)
         self.operator = platform.issuer.issue("operator", "load-tests", ttl=TOKEN_LIFE)
         self.rides = encoded_rides([rider.subject for rider in citizens], seed=1)
+        savers = citizens[:SAVERS]
+        self.savers = [rider.subject for rider in savers]
+        people = [rider.participant_id for rider in savers]
+        tokens = [platform.issuer.issue("participant", str(each), ttl=TOKEN_LIFE) for each in people]
+        bank = platform.issuer.issue("bank", "load-tests", bank=BANK, ttl=TOKEN_LIFE)
+        self.redeeming = Redeeming(people, tokens, bank)
         self.mixed = MixedEvents(self.riders, seed=1).batches(BATCH_ITEMS)
         self.grown = {heading: Counter[str]() for heading in STORED}
         self.posted = Counter[str]()
@@ -195,6 +205,8 @@ class _Bench:
             Journey("batches", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._batches, "plain"),
             Journey("mixed", self.port, options.batch_clients, BATCH_ITEMS, (200,), self._mixed, "mixed", REASONS),
             Journey("balance", self.port, options.clients, 1, (200,), lambda _: itertools.cycle(reads)),
+            Journey("holds", self.port, options.clients, 1, (201,), self._holds, kept=self.redeeming.keep),
+            Journey("captures", self.port, options.clients, 1, (200,), self._captures),
         ]
 
     def _post(self, path: str, kind: str, body: bytes) -> bytes:
@@ -218,8 +230,15 @@ class _Bench:
         count = int(seconds * MOST_MIXED_PER_SECOND / BATCH_ITEMS)
         return iter([self._post("/v1/activities", BATCH, next(self.mixed)) for _ in range(count)])
 
+    def _holds(self, seconds: float) -> Iterator[bytes]:
+        return self.redeeming.holds(int(seconds * MOST_HOLDS_PER_SECOND))
+
+    def _captures(self, seconds: float) -> Iterator[bytes]:
+        return self.redeeming.captures(int(seconds * MOST_HOLDS_PER_SECOND))
+
     async def run(self) -> Figures:
         await self._enrol()
+        await self._earn()
         _say("预热", "warming up")
         for journey in (self.echo, *self.journeys):
             await self._stretch(journey, WARM_UP_S)
@@ -259,6 +278,18 @@ class _Bench:
         async with self._as_owner() as connection:
             await connection.execute("ANALYZE")
 
+    async def _earn(self) -> None:
+        """A bank, a pool and an offer, and points for those who will redeem."""
+        second = self.platform.issuer.issue("operator", "load-tests-2", ttl=TOKEN_LIFE)
+        async with httpx.AsyncClient(base_url=self.platform.url, timeout=60) as client:
+            await self.redeeming.set_up(client, (self.operator, second))
+            headers = {"Authorization": f"Bearer {self.provider}", "Content-Type": BATCH}
+            mine = enumerate(self.savers * RIDES_EACH, SAVING_SEED)
+            each = [next(encoded_rides([subject], seed)) for seed, subject in mine]
+            for start in range(0, len(each), BATCH_ITEMS):
+                body = b"[" + b",".join(each[start : start + BATCH_ITEMS]) + b"]"
+                (await client.post("/v1/activities", headers=headers, content=body)).raise_for_status()
+
     async def _record(self, journey: Journey, seconds: float) -> None:
         sizes = await self._table_sizes() if journey.stored else {}
         seen, before = self.seen[journey.name], cpu_seconds(self.pids)
@@ -280,11 +311,16 @@ class _Bench:
             clients=journey.clients,
             seconds=seconds,
             expected=journey.expected,
-            keep_bodies=journey.items > 1,
+            keep_bodies=journey.items > 1 or journey.kept is not None,
         )
         if measured.unexpected is not None:
             raise LoadFailed(f"{journey.name}: answers {dict(measured.statuses)}, expected {journey.expected}; the "
                              f"first other one: {measured.unexpected[:500]!r}")  # fmt: skip
+        if journey.kept is not None:
+            journey.kept(measured.bodies)
+            measured.bodies.clear()
+            async with self._as_owner() as connection:
+                await connection.execute(ACCEPTED, OFFER)
         found = Counter[str]()
         for body in measured.bodies:
             found.update(map(_outcome, orjson.loads(body)["outcomes"]))

@@ -8,7 +8,7 @@ measured servers send, answers with a Content-Length.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -40,14 +40,21 @@ class Measured:
 
 
 def http_request(
-    method: str, path: str, *, token: str, content_type: str | None = None, body: bytes | None = None
+    method: str,
+    path: str,
+    *,
+    token: str,
+    content_type: str | None = None,
+    body: bytes | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The bytes of one request."""
+    """The bytes of one request; `extra` are further headers."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {token}"]
     if content_type is not None:
         lines.append(f"Content-Type: {content_type}")
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
+    lines += [f"{name}: {value}" for name, value in (extra or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b"")
 
 

@@ -1,6 +1,6 @@
 """The yardstick of `make bench`: a bare FastAPI application that parses a JSON body and sends it back.
 
-It runs with the settings of the platform's own API processes (api/processes.py), so a ratio to it says what the
+It runs with the settings of the platform's own API processes (api/processes/serving.py), so a ratio to it says what the
 platform's work costs, on whatever machine.
 """
 

@@ -101,14 +101,14 @@ def ride(history: History, person: Person, methodology: Methodology) -> None:
         expires_on=history.expiry(),
     )
     day = (began + timedelta(hours=8)).date()
-    transfer = history._post(person, "credit", lines, day)
+    transfer = history.post(person, "credit", lines, day)
     number = history.size
     named = f',"references":{{"operator":"bikes","order":"N{number}"}}' if methodology.claims else ""
     document = (
         f'{{"ended_at":"{utc_second(history.now)}","event":"ride-{number}","inputs":{{"distance_km":"{_km(metres)}"}}'
         f'{named},"scenario":"{scenario}","started_at":"{utc_second(began)}","v":"1","vehicle":"N{number % 99_991}"}}'
     ).encode()
-    salt = history._bytes(32)
+    salt = history.random_bytes(32)
     facts = CreditFacts(
         activity=transfer.transfer_id,
         source=OPERATOR,
@@ -119,7 +119,7 @@ def ride(history: History, person: Person, methodology: Methodology) -> None:
         claims=tuple(history.tag() for _ in range(2 if methodology.claims else 1)),
     )
     person.credits.append(Credit(transfer, facts.claims, OPERATOR))
-    index = history._add(credit_leaf(transfer, person.account.kind, facts, history._bytes(16)))
+    index = history.add(credit_leaf(transfer, person.account.kind, facts, history.random_bytes(16)))
     history.evidence(index, "document", salt, document)
 
 

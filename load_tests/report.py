@@ -13,6 +13,8 @@ TITLES = {
     "batches": ("批量报送", "batches"),
     "mixed": ("混合批量，规则全开", "mixed batches, all rules on"),
     "balance": ("查询余额", "balance reads"),
+    "holds": ("冻结积分", "holds"),
+    "captures": ("扣减积分（验签）", "signed captures"),
 }
 STORED = {  # what is stored for each activity is told of these two apart
     "plain": ("普通骑行", "plain rides"),
@@ -53,6 +55,8 @@ TARGETS = (
     Target("mixed", "rate", 5_000),
     Target("singles", "ratio", 0.25),
     Target("balance", "ratio", 0.45),
+    Target("holds", "ratio", 0.25),
+    Target("captures", "ratio", 0.25),
 )
 
 

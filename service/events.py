@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger.store import Connection
+from service.bank_events import read_bank_events
 
 WINDOW = 5_000  # places one call looks through: what is others' is passed over, and the answer says how far it came
 
@@ -39,10 +40,11 @@ _OF_SOURCE = """
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Who asks: a source by its URI, a participant, or with neither somebody who may see everything."""
+    """Who asks: a source or a bank by its URI, a participant, or with none of them somebody who may see everything."""
 
     source: str | None = None
     participant_id: UUID | None = None
+    bank: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,11 @@ class Events:
 async def read_events(tx: Connection, subscriber: Subscriber, after: int, limit: int) -> Events:
     """The events behind the place `after` (-1 for all), `limit` at most."""
     size: int = await tx.fetchval("SELECT size FROM ledger.log_head")
-    narrow = subscriber.source is not None
+    narrow = subscriber.source is not None or subscriber.bank is not None
     last = min(size - 1, after + WINDOW) if narrow else size - 1
+    if subscriber.bank is not None:
+        told, upto = await read_bank_events(tx, subscriber.bank, after, last, limit)
+        return Events(tuple(Event(each.index, each.kind, each.at, each.data) for each in told), upto, size)
     if subscriber.source is not None:
         rows = await tx.fetch(_OF_SOURCE, after, last, limit, subscriber.source)
     elif subscriber.participant_id is not None:

@@ -84,7 +84,7 @@ def read_jws(body: bytes) -> Jws:
 def verify_jws(jws: Jws, public_key: str) -> None:
     """Check the signature under a key as `read_public_key` wrote it. Raises SignatureRefused."""
     _ = jws.key_id  # the header holds nothing but what is known
-    key = _loaded(json.loads(public_key))
+    key = load_public_key(public_key)
     algorithm = "EdDSA" if isinstance(key, Ed25519PublicKey) else "ES256"
     if jws.header.get("alg") != algorithm:
         raise SignatureRefused("algorithm")
@@ -122,6 +122,11 @@ def raw_public_key(public_key: str) -> tuple[str, bytes]:
     names = ("x",) if jwk["kty"] == "OKP" else ("x", "y")
     raw = b"".join(base64.urlsafe_b64decode(jwk[name] + "=") for name in names)
     return "ed25519" if jwk["kty"] == "OKP" else "p256", raw
+
+
+def load_public_key(public_key: str) -> Public:
+    """The key itself, as `read_public_key` wrote it."""
+    return _loaded(json.loads(public_key))
 
 
 def thumbprint(public_key: str) -> bytes:

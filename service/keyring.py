@@ -6,7 +6,8 @@ learns nothing from them. That holds only while the keys live elsewhere: never i
 The file is JSON: {"current": 2, "keys": {"1": "<base64 of 32 bytes>", "2": "..."}}. What tells a repeat from something
 new (events, subjects, fingerprints, claims) is tagged under the first version for ever: the same event under two keys
 would be two events, and would be credited twice. Rotation adds a version, makes it `current`, and serves what is
-short-lived (cursors). A database remembers whose keyring it was written with (service/keyring_check.py).
+short-lived (cursors) or kept with the version it was made under (webhook secrets). A database remembers whose keyring
+it was written with (service/keyring_check.py).
 """
 
 import base64
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-Purpose = Literal["event", "subject", "fingerprint", "claim", "cursor", "check"]
+Purpose = Literal["event", "subject", "fingerprint", "claim", "cursor", "check", "webhook"]
 
 KEY_BYTES = 32
 

@@ -157,12 +157,18 @@ async def hold_withdrawals(tx: Connection) -> None:
     await tx.execute("SELECT pg_advisory_xact_lock_shared($1)", _WITHDRAWALS)
 
 
+async def exclude_postings(tx: Connection) -> None:
+    """Wait for what is being posted, and let nothing begin to be posted before this transaction ends: its first lock,
+    taken by whoever ends something that postings rest on."""
+    await tx.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWALS)
+
+
 async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) -> None:
     """End a link and the consents it rests on: the provider's reports for this person are refused from here on.
 
     Waits for what is being posted, so that nothing is recorded after the withdrawal. Raises LinkNotFound.
     """
-    await tx.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWALS)
+    await exclude_postings(tx)
     ended = await tx.execute(
         "UPDATE service.link SET withdrawn_at = clock_timestamp() "
         "WHERE participant_id = $1 AND link_id = $2 AND withdrawn_at IS NULL",

@@ -2,14 +2,15 @@
 nothing; one credit with its arithmetic is in explaining.py."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 import asyncpg
 
-from ledger.journal import Transfer
+from ledger.holds import Hold, release_lines, still_held
+from ledger.journal import ASSETS, PARTICIPANT_ACCOUNTS, Account, Line, Transfer, buckets_after, posted
 from ledger.store import Posted, read_statement
 from service.activities.rules import RuleBook
 from service.clock import Clock, shanghai_day
@@ -39,8 +40,7 @@ class Balance:
 
 _BALANCES = """
     SELECT a.participant_id, a.kind, a.programme, a.region, a.counter, a.points_available, a.points_held,
-        a.points_pending,
-           a.points_debt, a.co2e_available, a.co2e_pending, a.co2e_debt,
+           a.points_pending, a.points_debt, a.co2e_available, a.co2e_held, a.co2e_pending, a.co2e_debt,
            coalesce(array_agg(b.expires_on ORDER BY b.expires_on) FILTER (WHERE b.available > 0), '{}') AS days,
            coalesce(array_agg(b.available ORDER BY b.expires_on) FILTER (WHERE b.available > 0), '{}') AS amounts
     FROM ledger.account a LEFT JOIN ledger.bucket b USING (participant_id)
@@ -48,32 +48,109 @@ _BALANCES = """
 """
 
 
-async def read_balances(tx: Connection, participant_ids: Sequence[UUID], *, today: date) -> dict[UUID, Balance]:
+# The counter is told with or without dead holds: who has another one by now was posted for in between.
+_DEAD_HOLDS = """
+    SELECT a.participant_id, a.counter, h.hold_id, h.expires_at, h.points_left, h.co2e_left, m.from_account,
+        m.to_account, m.asset, m.amount, m.credit_class, m.vintage, m.expires_on
+    FROM ledger.account a
+    LEFT JOIN (ledger.hold h JOIN ledger.movement m ON m.participant_id = h.participant_id
+            AND m.transfer_id = h.hold_id)
+        ON h.participant_id = a.participant_id AND h.points_left > 0 AND h.expires_at <= $2
+    WHERE a.participant_id = ANY($1) ORDER BY a.participant_id, h.hold_id, m.line
+"""
+
+
+async def read_balances(
+    tx: Connection, participant_ids: Sequence[UUID], *, at: datetime, today: date
+) -> dict[UUID, Balance]:
     """The balances of these participants as of one moment; the unknown are absent.
 
     A bucket past its last day is dead at once: its points are out of `available` whether or not their lapse has been
-    posted.
+    posted. So is a hold whose time is over: what it held is back, has repaid what was owed, or is dead with its bucket.
     """
-    found = {}
-    for row in await tx.fetch(_BALANCES, participant_ids):
-        buckets = list(zip(row["days"], row["amounts"], strict=True))
-        dead = sum(left for day, left in buckets if day < today)
-        found[row["participant_id"]] = Balance(
-            row["participant_id"],
-            row["kind"],
-            row["programme"],
-            row["region"],
-            row["points_available"] - dead,
-            row["points_held"],
-            row["points_pending"],
-            row["points_debt"],
-            tuple((day, left) for day, left in buckets if day >= today),
-            row["co2e_available"],
-            row["co2e_pending"],
-            row["co2e_debt"],
-            row["counter"],
-        )
+    found: dict[UUID, Balance] = {}
+    asked = list(participant_ids)
+    while asked:
+        rows = {row["participant_id"]: row for row in await tx.fetch(_BALANCES, asked)}
+        found |= {participant_id: _balance(row, today) for participant_id, row in rows.items()}
+        asked = [row["participant_id"] for row in rows.values() if row["points_held"]]
+        if asked:
+            asked = await _release_dead(tx, asked, at, today, rows, found)
     return found
+
+
+async def _release_dead(
+    tx: Connection,
+    participant_ids: Sequence[UUID],
+    at: datetime,
+    today: date,
+    rows: Mapping[UUID, asyncpg.Record],
+    found: dict[UUID, Balance],
+) -> list[UUID]:
+    """Put those right in `found` who have dead holds, as their release will; who is to be read again."""
+    moved: list[UUID] = []
+    dead: dict[UUID, dict[UUID, tuple[Hold, list[Line]]]] = {}
+    for row in await tx.fetch(_DEAD_HOLDS, participant_ids, at):
+        participant_id, counter, hold_id, expires_at, points_left, co2e_left, *line = row
+        if counter != found[participant_id].transfers:
+            moved.append(participant_id)
+        elif hold_id is not None:
+            hold = Hold(participant_id, hold_id, expires_at, points_left, co2e_left)
+            dead.setdefault(participant_id, {}).setdefault(hold_id, (hold, []))[1].append(Line(*line))
+    for participant_id, holds in dead.items():
+        row = rows[participant_id]
+        account, buckets = _account(row), dict(zip(row["days"], row["amounts"], strict=True))
+        for hold, lines in holds.values():
+            held = still_held(lines, points=hold.points_left, co2e_mg=hold.co2e_left)
+            released = release_lines(account, held)
+            account, buckets = posted(account, released), buckets_after(buckets, released)
+        found[participant_id] = _told(account, row["counter"], buckets, today)
+    return list(dict.fromkeys(moved))
+
+
+def _account(row: asyncpg.Record) -> Account:
+    names = {"co2e_mg": "co2e", "points": "points"}
+    balances = {(asset, name): row[f"{names[asset]}_{name}"] for asset in ASSETS for name in PARTICIPANT_ACCOUNTS}
+    return Account(row["participant_id"], row["kind"], row["programme"], row["region"], row["counter"], balances)
+
+
+def _told(account: Account, transfers: int, buckets: Mapping[date, int], today: date) -> Balance:
+    live = tuple(sorted((day, left) for day, left in buckets.items() if day >= today and left))
+    return Balance(
+        account.participant_id,
+        account.kind,
+        account.programme,
+        account.region,
+        sum(left for _, left in live),
+        account.balance("points", "held"),
+        account.balance("points", "pending"),
+        account.balance("points", "debt"),
+        live,
+        account.balance("co2e_mg", "available"),
+        account.balance("co2e_mg", "pending"),
+        account.balance("co2e_mg", "debt"),
+        transfers,
+    )
+
+
+def _balance(row: asyncpg.Record, today: date) -> Balance:
+    buckets = list(zip(row["days"], row["amounts"], strict=True))
+    dead = sum(left for day, left in buckets if day < today)
+    return Balance(
+        row["participant_id"],
+        row["kind"],
+        row["programme"],
+        row["region"],
+        row["points_available"] - dead,
+        row["points_held"],
+        row["points_pending"],
+        row["points_debt"],
+        tuple((day, left) for day, left in buckets if day >= today),
+        row["co2e_available"],
+        row["co2e_pending"],
+        row["co2e_debt"],
+        row["counter"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +260,8 @@ class BalanceReader:
         async with self._pool.acquire() as connection:
             asked, self._waiting = self._waiting, {}
             try:
-                found = await read_balances(connection, list(asked), today=shanghai_day(self._clock()))
+                now = self._clock()
+                found = await read_balances(connection, list(asked), at=now, today=shanghai_day(now))
             except Exception as error:
                 for answer in asked.values():
                     answer.set_exception(error)

@@ -88,7 +88,8 @@ _FOLD_ACCOUNTS = f"""
 """
 _FOLD_BUCKETS = f"""
     INSERT INTO ledger.sealed_bucket AS s (participant_id, expires_on, available)
-    SELECT participant_id, expires_on, sum(CASE to_account WHEN 'available' THEN amount ELSE -amount END)
+    SELECT participant_id, expires_on,
+        sum(CASE 'available' WHEN to_account THEN amount WHEN from_account THEN -amount ELSE 0 END)
     FROM ({_LINES}) AS line WHERE asset = 'points' AND expires_on IS NOT NULL GROUP BY participant_id, expires_on
     ON CONFLICT (participant_id, expires_on) DO UPDATE SET available = s.available + excluded.available
 """

@@ -182,6 +182,14 @@ class Settings(BaseSettings):
             default="data_dir/log.key",
         ),
     ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "log.key")
+    entitlement_key_file: Annotated[
+        Path,
+        Meaning(
+            "the key that signs entitlements for banks, mode 0600, the same for every API process",
+            "签发银行兑换凭证的私钥文件，权限 0600，各接口进程共用",
+            default="data_dir/entitlement.key",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "entitlement.key")
     guard_file: Annotated[
         Path,
         Meaning(

@@ -51,11 +51,13 @@ class Api:
     platform: Platform
     _tokens: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def bearer(self, role: Role, subject: str = "tests", *, source: str | None = None) -> dict[str, str]:
+    def bearer(
+        self, role: Role, subject: str = "tests", *, source: str | None = None, bank: str | None = None
+    ) -> dict[str, str]:
         """An Authorization header."""
-        key = (role, source or subject)
+        key = (role, source or bank or subject)
         if key not in self._tokens:
-            self._tokens[key] = self.issuer.issue(role, subject, source=source)
+            self._tokens[key] = self.issuer.issue(role, subject, source=source, bank=bank)
         return {"Authorization": f"Bearer {self._tokens[key]}"}
 
     async def source(self, **changes: Any) -> str:

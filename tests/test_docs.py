@@ -33,11 +33,14 @@ import api.v1
 import ledger.check
 import service.activities.models
 import service.poster
-import service.worker  # noqa: F401 - like the line above, and api.cli: importing them registers their metrics
+import service.redemption.check
+import service.worker
 from api.auth import ROLE_SCOPES
+from api.bank_simulator.running import STATES
 from api.cli import app
 from api.problems import PROBLEM_TYPES, describe_checks, describe_problems
 from api.provider import ImportReport
+from api.signatures.reasons import REASONS
 from ledger import journal, tables
 from ledger.leaf_reading import read_leaf
 from ledger.leaves import (
@@ -63,6 +66,9 @@ from service.quantification.points import expires_on, load_points_rules
 from service.settings import describe_settings
 from tests.running import Api
 from tests.test_pages import write_pages
+
+OUTCOME = ("redemptions", "reconciled", "reconciliation")  # of the demonstration, beside the import's
+RECONCILIATION = ("entries", "log_size", "agreed", "closed", "preliminary")
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -243,6 +249,12 @@ def _problems() -> Iterator[str]:
         yield f"| {name} | {en.status} | {'yes' if en.final else 'no'} | {members} | {said} |"
 
 
+def _reasons() -> Iterator[str]:
+    yield from ("| reason | what it says | 含义 |", "| --- | --- | --- |")
+    for reason, text in REASONS.items():
+        yield f"| `{reason}` | {text.en.format(named='…')} | {text.zh.format(named='…')} |"
+
+
 def _settings() -> Iterator[str]:
     yield from ("| variable 变量 | default 缺省 | meaning 含义 |", "| --- | --- | --- |")
     for row in describe_settings():
@@ -251,9 +263,9 @@ def _settings() -> Iterator[str]:
 
 
 def _walk(command: Any, name: str) -> Iterator[tuple[str, str]]:
-    for child_name, child in getattr(command, "commands", {}).items():
-        path = f"{name} {child_name}"
-        if hasattr(child, "commands"):
+    for child_name in command.list_commands(None):  # loaded when asked for
+        child, path = command.get_command(None, child_name), f"{name} {child_name}"
+        if hasattr(child, "list_commands"):
             yield from _walk(child, path)
         else:
             yield path, inspect.cleandoc(child.help or "")
@@ -297,6 +309,7 @@ GENERATED: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "scopes": ("docs/api.md", _scopes),
     "checks": ("docs/api.md", _checks),
     "problems": ("docs/api.md", _problems),
+    "reasons": ("docs/banks.md", _reasons),
     "settings": ("docs/operations.md", _settings),
     "commands": ("docs/operations.md", _commands),
 }
@@ -341,14 +354,15 @@ def test_every_metric_is_described() -> None:
 
 def test_every_difference_that_the_check_finds_is_described() -> None:
     text = (ROOT / "docs/operations.md").read_text("utf-8")
-    for name in (*ledger.check._DIFFERENCES, "leaf content"):
+    for name in (*ledger.check._DIFFERENCES, *service.redemption.check._DIFFERENCES, "leaf content"):
         assert f"`{name}`" in text, f"docs/operations.md does not say what to do about the difference {name}"
 
 
 def test_the_result_of_an_import_is_described() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     shown = [json.loads(block) for block in _fences(readme, "json")]
-    assert [list(document) for document in shown] == [list(ImportReport().as_json())]
+    assert [list(document) for document in shown] == [[*ImportReport().as_json(), *OUTCOME]]
+    assert [list(shown[0][name]) for name in OUTCOME if name != "reconciled"] == [list(STATES), list(RECONCILIATION)]
     assert shown[0]["posted"] == shown[0]["credited"] + sum(shown[0]["refused"].values())
 
 

@@ -7,12 +7,22 @@ from uuid import UUID
 
 from api.problems import Problem, Text
 
-Role = Literal["provider", "participant", "operator", "auditor"]
+Role = Literal["provider", "participant", "bank", "operator", "auditor"]
 
 # A token carries these scopes of its role or fewer, never others: an issuer's mistake gives nobody more than its role.
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     "provider": frozenset({"activities:write", "events:read", "manifests:read", "settlements:read"}),
-    "participant": frozenset({"balance:read", "events:read", "waivers:write"}),
+    "participant": frozenset({"balance:read", "events:read", "waivers:write", "redemptions:read", "redemptions:write"}),
+    "bank": frozenset(
+        {
+            "redemptions:read",
+            "redemptions:write",
+            "statements:read",
+            "statements:write",
+            "webhooks:write",
+            "events:read",
+        }
+    ),
     "operator": frozenset(
         {
             "participants:enrol",
@@ -25,6 +35,12 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
             "rules:approve",
             "manifests:read",
             "settlements:read",
+            "banks:write",
+            "products:write",
+            "products:approve",
+            "pools:write",
+            "redemptions:read",
+            "statements:read",
         }
     ),
     "auditor": frozenset({"balance:read", "audit:read", "events:read", "manifests:read", "settlements:read"}),
@@ -93,6 +109,7 @@ class Caller:
     source           the registered URI of a provider, else None
     participant_id   the participant a token of that role belongs to, else None
     client           names the caller to the rate limiter and in logs; holds no participant's id
+    bank             the registered URI of a partner bank, else None
     """
 
     subject: str
@@ -101,6 +118,7 @@ class Caller:
     source: str | None
     participant_id: UUID | None
     client: str
+    bank: str | None = None
 
 
 def require_scope(caller: Caller, scope: str) -> None:
@@ -120,8 +138,9 @@ def require_participant(caller: Caller, participant_id: UUID) -> None:
         raise Forbidden
 
 
-def client_name(role: Role, subject: str, source: str | None) -> str:
-    """The limiter's name of a caller: a source's tokens share one limit; a participant's id is hashed, for the logs."""
+def client_name(role: Role, subject: str, registered: str | None) -> str:
+    """The limiter's name of a caller: the tokens of a source or a bank share one limit; a participant's id is hashed,
+    for the logs."""
     if role == "participant":
         return "participant:" + hashlib.sha256(subject.encode("utf-8")).hexdigest()[:16]
-    return f"{role}:{source or subject}"
+    return f"{role}:{registered or subject}"

@@ -36,12 +36,14 @@ class DevelopmentIssuer:
         subject: str,
         *,
         source: str | None = None,
+        bank: str | None = None,
         scopes: Iterable[str] | None = None,
         ttl: timedelta = timedelta(hours=1),
     ) -> str:
         """A token, with all scopes of its role unless fewer are named.
 
         source   the provider's registered URI, needed by that role and by no other
+        bank     the bank's registered URI, likewise
         ttl      24 hours at most, or no authenticator accepts it
         """
         now = int(time.time())
@@ -56,6 +58,8 @@ class DevelopmentIssuer:
         }
         if source is not None:
             claims["source"] = source
+        if bank is not None:
+            claims["bank"] = bank
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._kid})
 
 

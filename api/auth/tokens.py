@@ -25,7 +25,7 @@ MOST_REMEMBERED = 20_000  # tokens, about 1 kB each
 
 _REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 _SUBJECT = re.compile(r"[^\x00-\x20\x7f]{1,200}")
-_SOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,250}")
+_REGISTERED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,250}")
 
 _REASON_OF: tuple[tuple[type[jwt.PyJWTError], str], ...] = (  # subclasses before their parents
     (jwt.ExpiredSignatureError, "expired"),
@@ -135,20 +135,26 @@ def caller_of(claims: dict[str, Any]) -> Caller:
         _bad_claim()
     if expires - issued > LONGEST_LIFE:
         raise Unauthenticated("too-long-lived")
-    subject, scope, source = claims["sub"], claims.get("scope", ""), claims.get("source")
+    subject, scope = claims["sub"], claims.get("scope", "")
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or not isinstance(scope, str):
         _bad_claim()
     role = _role(claims.get("role"))
     scopes = frozenset(scope.split())
     if not scopes <= ROLE_SCOPES[role]:
         raise Unauthenticated("scope-beyond-role")
-    if role == "provider":
-        if not isinstance(source, str) or not _SOURCE.fullmatch(source):
-            _bad_claim()
-    elif source is not None:
-        _bad_claim()
+    source = _registered(claims.get("source"), wanted=role == "provider")
+    bank = _registered(claims.get("bank"), wanted=role == "bank")
     participant_id = _uuid(subject) if role == "participant" else None
-    return Caller(subject, role, scopes, source, participant_id, client_name(role, subject, source))
+    return Caller(subject, role, scopes, source, participant_id, client_name(role, subject, source or bank), bank)
+
+
+def _registered(uri: object, *, wanted: bool) -> str | None:
+    """The URI under which a source or a bank is registered: its own role's tokens name one, no others do."""
+    if not wanted and uri is None:
+        return None
+    if not wanted or not isinstance(uri, str) or not _REGISTERED.fullmatch(uri):
+        _bad_claim()
+    return uri
 
 
 def _role(name: object) -> Role:

@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from api.commands.environment import Json, development_issuer, fail, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.issuing import development_issuer
 from api.commands.replaying import replay_command
 from api.demonstration import Terminal
 from api.remote_log import RemoteLog

@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.commands.environment import Json, development_issuer, fail, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
 from api.problems import Fault
 from api.supervisor import find_platform

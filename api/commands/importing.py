@@ -13,8 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from api.auth import DevelopmentIssuer
-from api.commands.environment import Json, development_issuer, fail, read_settings
+from api.commands.environment import Json, fail, read_settings
 from api.commands.import_summary import summarize_import
+from api.commands.issuing import development_issuer
 from api.commands.running import running
 from api.demonstration import Terminal
 from api.provider import (

@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from api.commands.environment import Json, KnownRules, fail, known_rules, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.known_rules import KnownRules, known_rules
 from api.demonstration import Terminal
 from api.problems import word
 from api.v1.factor_sets import pinned_by

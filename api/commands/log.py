@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from api.commands.environment import Json, fail, read_settings
 from api.demonstration import Terminal
-from api.processes import open_log
+from api.processes.publishing import open_log
 from api.supervisor import find_platform
 from ledger.errors import PolicyInvalid
 from ledger.policy import read_policy

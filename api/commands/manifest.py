@@ -17,7 +17,8 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.table import Table
 
-from api.commands.environment import Json, development_issuer, fail, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
 from api.provider import Patience
 from api.provider.closing import read_outcomes, read_private_key, sign

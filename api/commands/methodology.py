@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from api.commands.environment import Json, KnownRules, development_issuer, fail, known_rules, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.issuing import development_issuer
+from api.commands.known_rules import KnownRules, known_rules
 from api.commands.lint import lint, tell_standing
 from api.demonstration import Terminal
 from api.factor_set_page import factor_set_page

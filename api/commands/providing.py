@@ -15,7 +15,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.commands.environment import development_issuer, fail, read_settings
+from api.commands.environment import fail, read_settings
+from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
 from api.problems import PROBLEM_TYPES
 from api.provider import MALFORMED_ROW, Patience

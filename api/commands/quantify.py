@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from api.body import parse_json
 from api.commands.comparing import show_comparison
-from api.commands.environment import Json, fail, known_rules, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.known_rules import known_rules
 from api.demonstration import Terminal
 from api.dependencies import parsed
 from api.problems import Language, Problem

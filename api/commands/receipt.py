@@ -10,7 +10,8 @@ import httpx
 import typer
 from rich.markup import escape
 
-from api.commands.environment import Json, development_issuer, fail, read_settings
+from api.commands.environment import Json, fail, read_settings
+from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
 from api.supervisor import find_platform
 from ledger.errors import LedgerError, NoteInvalid, PolicyInvalid

@@ -1,5 +1,5 @@
-"""What an auditor takes away over HTTP beside the log's own files: evidence, rules, checkpoints, manifests, keys,
-totals.
+"""What an auditor takes away over HTTP beside the log's own files: evidence, rules, the documents and signed calls of
+redemptions, checkpoints, manifests, keys, totals.
 
 Each answer is a part of a bundle, byte for byte as `tanpuhui audit export` writes it beside the database
 (docs/audit.md). A platform has no auditor but those whose token says so.
@@ -35,6 +35,7 @@ from service.audit.export import (
     read_source_keys,
     read_totals,
 )
+from service.audit.redeemed import call_lines, read_bank_keys, read_document
 from service.audit.source import ExportStopped, parse_mark, parse_range, ranges_of
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -60,15 +61,17 @@ class BundleView(BaseModel):
     rules: int
     manifests: int
     source_keys: int
+    bank_keys: int
     witness_policy: str | None
 
 
 class KeysView(BaseModel):
-    """The log's verifier keys, the current one first, and every public key of every data provider, those that have
-    ended too."""
+    """The log's verifier keys, the current one first, and every public key of every data provider and every bank, those
+    that have ended too."""
 
     log: list[str]
     sources: list[dict[str, Any]]
+    banks: list[dict[str, Any]]
 
 
 class TotalsView(BaseModel):
@@ -109,6 +112,7 @@ async def bundle(request: Request) -> Response:
         rules=counts.rules,
         manifests=counts.manifests,
         source_keys=counts.source_keys,
+        bank_keys=counts.bank_keys,
         witness_policy=policy,
     )
     return Response(view.model_dump_json(), headers=headers, media_type=JSON)
@@ -124,15 +128,22 @@ async def evidence(request: Request, path: str, size: Size = None) -> Response:
     """What is left of the evidence of 65,536 entries, one JSON line each: `000` is the first range, `x001/234` the
     1,235th. What was erased is not there."""
     platform, headers = await _admitted(request)
-    signed = await _signed(platform)
-    wanted = _size(size, signed)
-    try:
-        number = parse_range(path)
-    except TileInvalid:
-        number = None
-    if number is None or number >= ranges_of(wanted):
-        raise Problem("log-not-found", name=f"evidence/{path[:100]}")
+    number, wanted = await _range(platform, "evidence", path, size)
     return _streamed(evidence_lines(platform.pool, number, wanted), headers)
+
+
+@router.get(
+    "/calls/{path:path}",
+    summary="Signed calls of a range 一段条目的签名请求",
+    response_class=StreamingResponse,
+    responses=openapi_problems(*_PROBLEMS),
+)
+async def calls(request: Request, path: str, size: Size = None) -> Response:
+    """The calls by which banks asked for holds and their steps, one JSON line for each entry that names one: what was
+    signed, the signature, the key, and the body. Ranges are named as those of evidence."""
+    platform, headers = await _admitted(request)
+    number, wanted = await _range(platform, "calls", path, size)
+    return _streamed(call_lines(platform.pool, number, wanted), headers)
 
 
 @router.get(
@@ -150,6 +161,23 @@ async def rule(request: Request, digest: str) -> Response:
     if document is None:
         raise Problem("log-not-found", name=f"rules/{digest[:64]}")
     return Response(document, headers=headers, media_type=JSON)
+
+
+@router.get(
+    "/documents/{digest}",
+    summary="A product, an offer, a pool's terms or a statement 产品、权益、资金池条款或对账单",
+    responses=openapi_problems(*_PROBLEMS),
+)
+async def document(request: Request, digest: str) -> Response:
+    """The bytes of a document that an entry names; their SHA-256 is the digest."""
+    platform, headers = await _admitted(request)
+    content = None
+    if _DIGEST.fullmatch(digest):
+        async with platform.pool.acquire() as connection:
+            content = await read_document(connection, digest)
+    if content is None:
+        raise Problem("log-not-found", name=f"documents/{digest[:64]}")
+    return Response(content, headers=headers, media_type=JSON)
 
 
 @router.get(
@@ -201,16 +229,16 @@ async def manifests(
     responses=openapi_problems(*_PROBLEMS),
 )
 async def keys(request: Request) -> Response:
-    """The log's verifier keys, the current one first, and the public keys of data providers. The keys of those who
-    approve rules are in the log's entries."""
+    """The log's verifier keys, the current one first, and the public keys of data providers and banks. The keys of
+    those who approve rules are in the log's entries."""
     platform, headers = await _admitted(request)
     async with platform.pool.acquire() as connection:
-        sources = await read_source_keys(connection)
+        sources, banks = await read_source_keys(connection), await read_bank_keys(connection)
     try:
         log = read_log_keys(platform.settings.log_dir)
     except ExportStopped:
         raise Problem("log-not-found", name="log.vkey") from None
-    return Response(orjson.dumps({"log": log, "sources": sources}), headers=headers, media_type=JSON)
+    return Response(orjson.dumps({"banks": banks, "log": log, "sources": sources}), headers=headers, media_type=JSON)
 
 
 @router.get(
@@ -242,6 +270,18 @@ async def _signed(platform: Platform) -> int:
     async with platform.pool.acquire() as connection:
         epoch = await read_epoch(connection)
     return (await _checkpoint(platform, epoch)).size
+
+
+async def _range(platform: Platform, folder: str, path: str, size: str | None) -> tuple[int, int]:
+    """The range of a path, and up to which entry it is asked for. Raises Problem log-not-found."""
+    wanted = _size(size, await _signed(platform))
+    try:
+        number = parse_range(path)
+    except TileInvalid:
+        number = None
+    if number is None or number >= ranges_of(wanted):
+        raise Problem("log-not-found", name=f"{folder}/{path[:100]}")
+    return number, wanted
 
 
 async def _checkpoint(platform: Platform, epoch: int) -> Checkpoint:

@@ -42,8 +42,8 @@ async def read(
     after: Annotated[int, Query(ge=-1, le=2**53, description="the `next` of the page before; -1 from the start")] = -1,
     limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
 ) -> Response:
-    """What was posted behind a place of the log: a provider sees what became of its reports, a participant their own
-    entries, operators and auditors all of them.
+    """What was posted behind a place of the log: a provider sees what became of its reports, a bank the steps of its
+    redemptions, its listings and its statements, a participant their own entries, operators and auditors all of them.
 
     A page may be empty although more follows, where the places it looked at belong to others: go on from `next` until
     it is `log_size` - 1. With `Prefer: wait=10` an answer without events waits for one.
@@ -113,7 +113,7 @@ async def _streamed(platform: Platform, caller: Caller, place: int, stopping: th
 
 
 async def _page(platform: Platform, caller: Caller, after: int, limit: int) -> Events:
-    subscriber = Subscriber(caller.source, caller.participant_id)
+    subscriber = Subscriber(caller.source, caller.participant_id, caller.bank)
     if caller.role not in ("operator", "auditor") and subscriber == Subscriber():
         raise Forbidden  # a token that names nobody sees nobody's
     async with platform.pool.acquire() as connection:

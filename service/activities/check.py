@@ -296,6 +296,7 @@ _BUDGETS = """
             sum(CASE WHEN m.from_account = 'partner' THEN m.amount ELSE -m.amount END) AS points
         FROM ledger.movement m JOIN ledger.transfer t USING (participant_id, transfer_id)
         WHERE 'partner' IN (m.from_account, m.to_account)
+            AND m.asset = 'points'  -- grams go there with a redemption, out of nobody's budget
         GROUP BY 1, 2
     ), expected AS (
         SELECT coalesce(r.name, 'no rule') AS points_rule, sum(points) AS drawn

@@ -20,11 +20,14 @@ from ledger.verify.findings import Findings
 from ledger.verify.moments import AHEAD, shanghai_day
 from service.audit.circumstances import GRAMS_PENDING, POINTS_PENDING, Circumstances, circumstances_of
 from service.audit.completeness import NO_SCENARIO
+from service.audit.documents import Documents, read_documents
 from service.audit.evidence import EvidenceLines, evidence_path, read_entries
 from service.audit.findings import Open
 from service.audit.handing import Handing
 from service.audit.rules import Applied, Rules, bucket, rules_of
 from service.audit.samples import Sample, sample_of
+from service.audit.steps import HOLD as HOLD_KIND
+from service.audit.steps import Step, Steps
 from service.audit.things import ReferenceMissing, claimed, hand_on
 from service.quantification.earning import MATCH
 from service.quantification.evidence import activity_data
@@ -36,8 +39,10 @@ from service.quantification.readings import ReadingsInvalid
 from service.quantification.refusals import NoMethodologyInForce, Refusal
 
 HISTORIES, THINGS = "histories", "things"
+_STEPS = (HOLD_KIND, "capture", "release", "refund")
+_NOTICES = frozenset({"pool", "listing", "statement"})
 FLUSH_EACH = 4_096  # entries: their records take some megabytes
-CREDIT, REVERSAL, MATURITY = range(3)
+CREDIT, REVERSAL, MATURITY, HOLD, STEP = range(5)
 UNKNOWN = -1  # a reduction that cannot be recomputed
 NO_SPAN = (0, 0)
 
@@ -51,7 +56,7 @@ _SHANGHAI_MS, _DAY_MS = 8 * 3_600_000, 86_400_000
 class EntriesJob:
     """Which chunk.
 
-    documents  the rules in the bundle, by digest
+    documents  the rules in the bundle, by digest; `papers` are products, offers, terms and statements
     scratch    a folder of this run alone
     samples    entries to tell of, with their numbers
     tags       whether the tags of claims are handed on as well: the verification left some open
@@ -65,6 +70,7 @@ class EntriesJob:
     partitions: int
     samples: Mapping[int, int]
     tags: bool
+    papers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class EntriesRead:
                campaign's
     arrived    by source, day (counted from 1970-01-01, Asia/Shanghai) and scenario: credits, milligrams, points
     manifests  the leaves of day manifests, by index
+    notices    those of pools, listings and statements
+    steps      holds, and what became of them
     uses       by digest of a document: credits under it
     """
 
@@ -84,6 +92,8 @@ class EntriesRead:
     totals: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
     arrived: dict[tuple[str, int, str], list[int]] = field(default_factory=dict)
     manifests: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    notices: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     uses: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
 
@@ -100,6 +110,9 @@ class _Reader:
         self.out = EntriesRead()
         self.find = self.out.findings.add
         self.evidence = EvidenceLines(job.directory / evidence_path(job.number))
+        documents: Documents = read_documents(job.directory, job.papers, str(job.scratch))
+        shared = (documents, self.evidence, self.find, self.out.open, self.out.checked)
+        self.steps = Steps(job.directory, job.number, *shared)
         self.histories = Handing(job.scratch, HISTORIES, job.number, job.partitions)
         self.things = Handing(job.scratch, THINGS, job.number, job.partitions)
         self.groups: dict[tuple[str, ...], _Group] = {}
@@ -107,6 +120,7 @@ class _Reader:
 
     def read(self) -> EntriesRead:
         out, take = self.out, {"credit": self._credit, "reversal": self._reversal, "maturity": self._maturity}
+        take |= dict.fromkeys(_STEPS, self._step)
         for index, entry in read_entries(self.job.directory, self.job.size, self.job.number):
             if entry is None:
                 self.evidence.of(index)
@@ -119,6 +133,8 @@ class _Reader:
                     take[kind](index, leaf)
                 elif kind == "manifest":
                     out.manifests.append((index, _manifest(leaf)))
+                elif kind in _NOTICES:
+                    out.notices.append((index, leaf))
                 out.checked[kind] += 1
                 if index in self.job.samples:
                     out.samples.append(sample_of(self.job.samples[index], index, leaf, self.event))
@@ -130,6 +146,7 @@ class _Reader:
                 self.things.flush()
         self.histories.flush()
         self.things.flush()
+        self.steps.finish()
         for stray in self.evidence.finish():
             self.find("evidence-extra", "evidence of an entry that commits to it", stray, None, self._file)
         for group in self.groups.values():
@@ -183,6 +200,7 @@ class _Reader:
             (
                 CREDIT, index, participant, transfer, group.digest, group.named, group.grade, group.source,
                 leaf["region"], group.day, grams, points, since, until, group.programme, funded, worth,
+                about.pending,
             )
         )  # fmt: skip
 
@@ -348,6 +366,18 @@ class _Reader:
         self.histories.to[participant[-2:]](
             (MATURITY, index, participant, leaf["matures"], leaf["awaited"], leaf["authority"], leaf["source"], record)
         )
+
+    def _step(self, index: int, leaf: dict[str, Any]) -> None:
+        step = self.steps.take(index, leaf)
+        self.out.steps.append(step)
+        if step.kind == HOLD_KIND:
+            record: tuple[Any, ...] = (
+                HOLD, index, step.participant, step.transfer, step.offer, step.units, step.points, step.at, step.day,
+                leaf["participant_kind"], leaf["region"], leaf["expires_at"],
+            )  # fmt: skip
+        else:
+            record = (STEP, index, step.kind, step.participant, step.transfer, step.named, step.units)
+        self.histories.to[step.participant[-2:]](record)
 
 
 class _Group:

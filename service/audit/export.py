@@ -20,6 +20,7 @@ from ledger.bundle import canonical
 from ledger.errors import TileInvalid
 from ledger.leaves import utc_second
 from ledger.tiles import Tile
+from service.audit.redeemed import call_lines, read_bank_keys, read_document
 from service.audit.source import RANGE, ExportStopped, Keys, Offer
 from service.database import Connection, Pool
 from service.log.files import VERIFIER_KEY, LogFiles
@@ -30,13 +31,13 @@ FOLDED_AT_ONCE = 20_000
 
 # Each look-up by key, whatever the planner believes of tables that grow this fast (OFFSET 0).
 _EVIDENCE = """
-    SELECT l.log_index, e.salt, e.document, NULL::bytea AS leaf
+    SELECT l.log_index, e.salt, e.document, NULL::bytea AS leaf, 'document' AS name
     FROM ledger.leaf l,
     LATERAL (SELECT salt, document FROM service.evidence
         WHERE participant_id = l.participant_id AND activity_id = l.transfer_id OFFSET 0) AS e
     WHERE l.log_index >= $1 AND l.log_index < $2
     UNION ALL
-    SELECT l.log_index, s.salt, s.facts, l.leaf
+    SELECT l.log_index, s.salt, s.facts, l.leaf, 'record'
     FROM ledger.leaf l,
     LATERAL (SELECT coalesce(matures, reverses) AS credit FROM ledger.transfer
         WHERE participant_id = l.participant_id AND transfer_id = l.transfer_id
@@ -45,6 +46,12 @@ _EVIDENCE = """
         WHERE participant_id = l.participant_id AND activity_id = t.credit
             AND salt IS NOT NULL AND facts IS NOT NULL OFFSET 0) AS s
     WHERE l.log_index >= $1 AND l.log_index < $2
+    UNION ALL
+    SELECT l.log_index, r.salt, r.document, NULL, 'terms'
+    FROM ledger.leaf l,
+    LATERAL (SELECT salt, document FROM service.redemption_terms
+        WHERE participant_id = l.participant_id AND redemption_id = l.transfer_id OFFSET 0) AS r
+    WHERE l.log_index >= $1 AND l.log_index < $2 AND position('"kind":"hold"'::bytea IN l.leaf) > 0
     ORDER BY 1
 """
 
@@ -88,7 +95,8 @@ _MOVED = """
 
 _COUNTS = """
     SELECT (SELECT count(*) FROM service.rule_document) AS rules, (SELECT count(*) FROM service.manifest) AS manifests,
-           (SELECT count(*) FROM service.source_key) AS source_keys
+           (SELECT count(*) FROM service.source_key) AS source_keys,
+           (SELECT count(*) FROM service.bank_key) AS bank_keys
 """
 _EPOCH = "SELECT epoch FROM ledger.log_state"
 
@@ -107,17 +115,16 @@ async def evidence_lines(pool: Pool, number: int, size: int) -> AsyncIterator[by
 
 
 def _evidence_line(row: asyncpg.Record) -> bytes | None:
-    """The line of a credit's document, or of the record that a maturity or a reversal rests on; None for a reversal
-    that rests on none."""
-    name = "document"
+    """The line of a credit's document, of a hold's terms, or of the record that a maturity or a reversal rests on; None
+    for a reversal that rests on none."""
     if row["leaf"] is not None:
-        fields, name = _fields(row["leaf"]), "record"
+        fields = _fields(row["leaf"])
         if not (fields.get("facts") or fields.get("decision")):
             return None
     # As it is stored, for it is the bytes that were committed to. What is not UTF-8 was never committed to, and what
     # stands for it here shows that.
     text = row["document"].decode("utf-8", "replace")
-    line = {"index": str(row["log_index"]), "salt": row["salt"].hex(), name: text}
+    line = {"index": str(row["log_index"]), "salt": row["salt"].hex(), row["name"]: text}
     return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -218,11 +225,12 @@ async def read_totals(tx: Connection, size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much there is beside the log: registered rule documents, manifests, public keys of data providers."""
+    """How much there is beside the log: rule documents, manifests, public keys of data providers and banks."""
 
     rules: int
     manifests: int
     source_keys: int
+    bank_keys: int
 
 
 async def read_counts(tx: Connection) -> Counts:
@@ -275,6 +283,13 @@ class Stored:
         async with self.pool.acquire() as connection:
             return await read_rule(connection, digest)
 
+    async def document(self, digest: str) -> bytes | None:
+        async with self.pool.acquire() as connection:
+            return await read_document(connection, digest)
+
+    def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
+        return call_lines(self.pool, number, size)
+
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         return checkpoint_lines(self.pool, after, to)
 
@@ -283,8 +298,8 @@ class Stored:
 
     async def keys(self) -> Keys:
         async with self.pool.acquire() as connection:
-            sources = await read_source_keys(connection)
-        return Keys(read_log_keys(self.log_dir), sources)
+            sources, banks = await read_source_keys(connection), await read_bank_keys(connection)
+        return Keys(read_log_keys(self.log_dir), sources, banks)
 
     async def totals(self, size: int) -> bytes:
         async with (

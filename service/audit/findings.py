@@ -57,6 +57,31 @@ CODES: dict[str, Words] = {
     "settlement-facts": ("facts that meet every condition mature, others withdraw", "结算事实与结果相符"),
     "settlement-of": ("a settlement is of the credit's scenario, source and days", "结算与入账的场景、来源与日期相符"),
     "superseded": ("only what waits for a match gives way to an operator's record", "仅待匹配的入账可被取代"),
+    # redemptions
+    "document-form": (
+        "a product, an offer, a pool's terms and a statement can be read",
+        "产品、权益、资金池条款与对账单可以读取",
+    ),
+    "listing-document": ("a listing says what its document says", "上架条目与其文档一致"),
+    "terms": ("what a participant agreed to is what the hold commits to", "参与者同意的条款与冻结的承诺一致"),
+    "terms-of": ("a hold is for what its participant agreed to", "冻结与参与者同意的内容一致"),
+    "offer-terms": ("a hold has the bank, pool, value, grams and end that its offer says", "冻结与权益所载一致"),
+    "offer-price": (
+        "a hold costs the points that its offer asks of this participant",
+        "冻结积分等于权益对该参与者的价格",
+    ),
+    "offer-product": ("the product behind an offer is on the board when it is held", "冻结时权益所属产品在列"),
+    "eligible": (
+        "a participant may redeem what is held, by all that the log shows",
+        "参与者符合权益条件（以日志可见者为限）",
+    ),
+    "pool-limit": (
+        "a pool pays its rate, and no more a day and a person than its terms say",
+        "资金池支付不超过其标准与每日、每人上限",
+    ),
+    "signed-call": ("what a bank asked for was signed by its key, for exactly this", "银行请求由其公钥签名且内容相符"),
+    "call-extra": ("a signed call belongs to an entry that names it", "签名请求对应引用它的条目"),
+    "statement-entries": ("a statement lists its day's entries as the log has them", "对账单与日志当日条目一致"),
     # completeness
     "manifest-received": ("the log has what was received of a source and day", "日志与当日接收情况一致"),
     "manifest-claimed": ("the platform received what the source says it sent", "接收情况与数据方清单一致"),
@@ -69,6 +94,13 @@ LEFT: dict[str, Words] = {
         "证据已删除的入账：减排量与时段",
     ),
     "settlement-erased": ("settlements whose record was erased: their facts", "结算记录已删除：结算事实"),
+    "terms-erased": ("holds whose terms were erased: what was agreed", "条款已删除的冻结：所同意的内容"),
+    "offer-missing": ("holds of an offer whose document is missing or cannot be read", "权益文档缺失或无法读取的冻结"),
+    "statement-missing": ("statements whose document is missing or cannot be read", "文档缺失或无法读取的对账单"),
+    "eligibility": (
+        "holds of an offer that asks for what the log does not show: registers, points at a moment",
+        "权益条件涉及日志之外的信息：名录、当时积分",
+    ),
     "rule-missing": ("entries under a document that is missing or cannot be read", "规则文档缺失或无法读取的条目"),
     "entry-unread": ("entries of a bundle of the log that cannot be read", "日志分片无法读取的条目"),
     "waiver": ("project credits with points: that the owner gave up trading", "项目类入账计积分：放弃交易的声明"),

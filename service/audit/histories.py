@@ -14,8 +14,11 @@ import orjson
 
 from ledger.units import CO2e, Points
 from ledger.verify.findings import Findings
+from service.audit.circumstances import GRAMS_PENDING
 from service.audit.completeness import NO_SCENARIO
-from service.audit.entries import CREDIT, HISTORIES, MATURITY, REVERSAL, UNKNOWN
+from service.audit.documents import read_documents
+from service.audit.eligibility import Eligibility, HoldTold
+from service.audit.entries import CREDIT, HISTORIES, HOLD, MATURITY, REVERSAL, STEP, UNKNOWN
 from service.audit.findings import Open
 from service.audit.handing import handed
 from service.audit.rules import Applied, Rules, rules_of
@@ -42,13 +45,14 @@ Span = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class HistoriesJob:
-    """Which partition; `documents` are the rules in the bundle, by digest."""
+    """Which partition; `documents` are the rules in the bundle, by digest, `papers` its other documents."""
 
     directory: Path
     documents: tuple[str, ...]
     scratch: Path
     partition: int
     chunks: int
+    papers: tuple[str, ...] = ()
 
 
 class Draw(NamedTuple):
@@ -101,6 +105,7 @@ class _Credit(NamedTuple):
     programme: str
     funded: int
     worth: int
+    pending: int
 
 
 def read_histories(job: HistoriesJob) -> HistoriesRead:
@@ -119,6 +124,12 @@ class _Reader:
         self.credits: dict[str, tuple[Any, ...]] = {}
         self.used: Counter[tuple[str, str, date]] = Counter()
         self.there: dict[tuple[str, str], list[Span]] = {}
+        documents = read_documents(job.directory, job.papers, str(job.scratch))
+        self.eligibility = Eligibility(documents, self.find, self.out.open, self._verified_mg)
+        self.weighs = documents.weighs
+        self.credited: dict[str, list[str]] = {}
+        """By participant the transfers of their credits, where an offer weighs their grams."""
+        self.matured: set[str] = set()
 
     def read(self, records: list[tuple[Any, ...]]) -> None:
         for record in records:
@@ -129,15 +140,21 @@ class _Reader:
                     self._reversal(*record[1:])
                 elif record[0] == MATURITY:
                     self._maturity(*record[1:])
+                elif record[0] == HOLD:
+                    self.eligibility.hold(HoldTold(*record[1:]))
+                elif record[0] == STEP:
+                    self.eligibility.step(*record[2:])
             except (ValueError, TypeError, KeyError, ArithmeticError) as error:  # no leaf of ours
                 self.find("entry", "an entry that can be computed again", error, record[1])
 
     def _credit(self, record: tuple[Any, ...]) -> None:
         (
             _, index, participant, transfer, methodology, points_rule, _, _, region, day, grams, points, since, until,
-            _, funded, worth,
+            _, funded, worth, _,
         ) = record  # fmt: skip
         self.credits[transfer] = record
+        if self.weighs:
+            self.credited.setdefault(participant, []).append(transfer)
         applied = self.rules.methodologies.get(methodology)
         if applied is None:
             return
@@ -200,6 +217,16 @@ class _Reader:
         if campaign is not None and (wanted or funded):
             draw = Draw(index, (rule.id, campaign.id), wanted, funded, campaign.budget_points)
             self.out.draws.append(draw)
+
+    def _verified_mg(self, participant: str, after: date, upto: date) -> int:
+        """Milligrams of a participant's credits of these days that stand, and are not pending any more."""
+        total = 0
+        for transfer in self.credited.get(participant, ()):
+            credit = _Credit(*self.credits[transfer][1:])
+            waits = credit.pending & GRAMS_PENDING and transfer not in self.matured
+            if after.isoformat() < credit.day <= upto.isoformat() and credit.entry not in self.out.ended and not waits:
+                total += credit.grams
+        return total
 
     def _ended(self, credit: _Credit, applied: Applied | None) -> list[int]:
         scenario = applied.scenario if applied is not None else NO_SCENARIO
@@ -270,6 +297,7 @@ class _Reader:
         if record_of is None:
             return
         credit = _Credit(*record_of[1:])
+        self.matured.add(matures)
         applied = self.rules.methodologies.get(credit.methodology)
         self._ended(credit, applied)[3] += 1
         if applied is None:

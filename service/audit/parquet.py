@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ledger.errors import LeafInvalid
+from ledger.journal import KINDS
 from ledger.leaf_reading import read_leaf
 from ledger.verify.canonical import fits
 from service.audit.evidence import read_entries
@@ -20,10 +21,11 @@ from service.audit.source import ExportStopped
 TABLES = ("entries", "lines", "claims")
 ROWS_AT_ONCE = 16_384  # entries: some 40 MB of cells
 
-_TRANSFERS = frozenset({"credit", "reversal", "lapse", "maturity"})
+_TRANSFERS = frozenset(KINDS)
 _TEXTS = (
     "kind", "programme", "region", "participant", "participant_kind", "transfer", "source", "grade", "methodology",
     "points_rule", "evidence", "replaces", "reverses", "matures", "reason", "authority", "awaited", "facts", "decision",
+    "hold", "bank", "pool", "offer",
 )  # fmt: skip
 """Columns of `entries` that are the leaf's field of the same name, as text; null where the kind has none."""
 

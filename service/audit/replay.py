@@ -24,10 +24,12 @@ from ledger.verify.run import verify
 from ledger.verify.spill import partitions_for
 from service.audit.budgets import check_budgets
 from service.audit.completeness import Closing, Compared, closings_of, compare_days
+from service.audit.documents import named_documents, read_documents
 from service.audit.entries import THINGS, EntriesJob, EntriesRead, read_chunk
 from service.audit.evidence import CHUNK
 from service.audit.findings import Open
 from service.audit.histories import HistoriesJob, HistoriesRead, read_histories
+from service.audit.redemptions import check_redemptions
 from service.audit.rules import Rules, budgets, documents_of, rules_of
 from service.audit.samples import Sample, draw
 from service.audit.things import Meeting, ThingsJob, read_things
@@ -151,7 +153,7 @@ class _Replaying:
 
     def __init__(self, out: Replay, scratch: Path, work: Work) -> None:
         self.out, self.scratch, self.work = out, scratch, work
-        self.documents = documents_of(out.bundle)
+        self.documents, self.papers = documents_of(out.bundle), named_documents(out.bundle)
         self.rules: Rules = rules_of(out.bundle.directory, self.documents, str(scratch))
 
     def run(self) -> Replay:
@@ -162,14 +164,19 @@ class _Replaying:
             "entries",
             read_chunk,
             [
-                EntriesJob(directory, out.size, number, self.documents, self.scratch, partitions, drawn, tags)
+                EntriesJob(
+                    directory, out.size, number, self.documents, self.scratch, partitions, drawn, tags, self.papers
+                )
                 for number in range(chunks)
             ],
         )
         histories: list[HistoriesRead] = self.work(
             "histories",
             read_histories,
-            [HistoriesJob(directory, self.documents, self.scratch, each, chunks) for each in range(partitions)],
+            [
+                HistoriesJob(directory, self.documents, self.scratch, each, chunks, self.papers)
+                for each in range(partitions)
+            ],
         )
         meetings: list[list[Meeting]] = self.work(
             "things", read_things, [ThingsJob(self.scratch, THINGS, each, chunks) for each in range(partitions)]
@@ -183,6 +190,7 @@ class _Replaying:
         draws = [draw for part in histories for draw in part.draws]
         check_budgets(draws, budgets(self.rules.points.values()), out.findings)
         self._complete(entries)
+        self._redemptions(entries)
         out.totals = _totals(entries, histories)
         out.rules = self._uses(entries)
         out.scenarios = {one.scenario: one.methodology.scenario.title for one in self.rules.methodologies.values()}
@@ -215,6 +223,12 @@ class _Replaying:
         today = shanghai_day(out.bundle.created_at)
         out.closings = closings_of(arrived, [leaf for _, leaf in manifests], today, out.open)
 
+    def _redemptions(self, entries: Sequence[EntriesRead]) -> None:
+        documents = read_documents(self.out.bundle.directory, self.papers, str(self.scratch))
+        steps = [step for part in entries for step in part.steps]
+        notices = [notice for part in entries for notice in part.notices]
+        check_redemptions(steps, notices, documents, self.out.findings, self.out.open)
+
     def _uses(self, entries: Sequence[EntriesRead]) -> list[RuleUse]:
         uses = sum((part.uses for part in entries), Counter[str]())
         applied = [one.methodology for one in self.rules.methodologies.values()]
@@ -229,7 +243,10 @@ class _Replaying:
         return sorted(found)
 
 
-_CHECKED = ("credit", "reversal", "maturity", "lapse", "manifest", "evidence", "settlement")
+_CHECKED = (
+    "credit", "reversal", "maturity", "lapse", "hold", "capture", "release", "refund", "manifest", "statement",
+    "evidence", "settlement", "terms", "calls",
+)  # fmt: skip
 
 
 def _totals(entries: Sequence[EntriesRead], histories: Sequence[HistoriesRead]) -> list[Total]:

@@ -108,6 +108,11 @@ def document(replay: Replay) -> dict[str, Any]:
             ],
         },
         "rules": [one._asdict() for one in replay.rules],
+        "redemptions": [
+            dict(zip(("programme", "pool", "bank", "month", "kind"), key, strict=True))
+            | {"steps": one.steps, "units": one.units, "points": str(one.points), "value_fen": str(one.value_fen)}
+            for key, one in sorted(replay.verified.redeemed.items())
+        ],
         "samples": [
             {
                 "number": one.number,
@@ -206,6 +211,7 @@ class _Text:
             (("发现的问题", "Findings"), self._findings()),
             (("未能核对", "Not checked"), self._undecided()),
             (("合计", "Totals"), self._totals()),
+            (("兑换", "Redemptions"), self._redemptions()),
             (("完整性", "Completeness"), self._completeness()),
             (("规则文档", "Rules"), self._rules()),
             (("抽样", "Samples"), self._samples()),
@@ -264,6 +270,15 @@ class _Text:
                 f"{back_points:,} 分",
                 f"  {scenario} {source}: {credits:,} credits, {grams(mg)}, {points:,} points; taken back "
                 f"{grams(back_mg)}, {back_points:,} points",
+            )
+
+    def _redemptions(self) -> Iterator[str]:
+        for (_, pool, bank, month, kind), one in sorted(self.replay.verified.redeemed.items()):
+            yuan = f"{one.value_fen // 100:,}.{one.value_fen % 100:02}"
+            yield self.say(
+                f"  {month} {pool} {bank} {kind}：{one.steps:,} 笔，{one.units:,} 份，{one.points:,} 分，{yuan} 元",
+                f"  {month} {pool} {bank} {kind}: {one.steps:,} entries, {one.units:,} units, {one.points:,} points, "
+                f"{yuan} yuan",
             )
 
     def _completeness(self) -> Iterator[str]:

@@ -15,7 +15,8 @@ from ledger.notes import ED25519, Note, VerifierKey
 from ledger.tiles import decode_bundle
 
 _APPLIED = re.compile(rb'"(?:methodology|points_rule)":"([0-9a-f]{64})"')
-_NOTICE = re.compile(rb'"kind":"(?:rule|key|manifest)"')
+_OFFERED = re.compile(rb'"offer":"([0-9a-f]{64})"')
+_NOTICE = re.compile(rb'"kind":"(?:rule|key|manifest|pool|listing|statement)"')
 _LOG = "log"
 _PUBLIC_BYTES = 32
 
@@ -24,13 +25,15 @@ _PUBLIC_BYTES = 32
 class Named:
     """What was named so far, in the order of the log.
 
-    rules       digests of documents
+    rules       digests of rule documents
+    documents   digests of products, offers, terms of pools and statements
     log_keys    keys of the log, as key leaves announce them
     approvers   by all of its fields: an approver's code, role, key id and public key, once each
     manifests   indexes of the leaves of manifests
     """
 
     rules: set[str] = field(default_factory=set)
+    documents: set[str] = field(default_factory=set)
     log_keys: dict[VerifierKey, None] = field(default_factory=dict)
     approvers: dict[tuple[str, str, str, str], None] = field(default_factory=dict)
     manifests: list[int] = field(default_factory=list)
@@ -38,6 +41,7 @@ class Named:
     def scan(self, first: int, bundle: bytes, width: int) -> None:
         """Look through an entry bundle of `width` entries from index `first` on. Raises TileInvalid."""
         self.rules.update(digest.decode("ascii") for digest in set(_APPLIED.findall(bundle)))
+        self.documents.update(digest.decode("ascii") for digest in set(_OFFERED.findall(bundle)))
         if _NOTICE.search(bundle):
             for index, entry in enumerate(decode_bundle(bundle, width), start=first):
                 if _NOTICE.search(entry):
@@ -54,6 +58,10 @@ class Named:
                     for one in fields["approvals"]:
                         named = one["approver"], one["role"], one["key"], one["public_key"]
                         self.approvers[named] = None
+                case "listing" | "statement":
+                    self.documents.add(bytes.fromhex(fields["digest"]).hex())
+                case "pool":
+                    self.documents.add(bytes.fromhex(fields["terms"]).hex())
                 case "key" if fields["holder"] == _LOG and fields["algorithm"] == "ed25519":
                     public = bytes.fromhex(fields["public_key"])
                     if len(public) == _PUBLIC_BYTES:

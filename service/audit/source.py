@@ -46,10 +46,12 @@ class Keys:
 
     log      verifier keys of the log, the current one first; those that are no longer in use, too
     sources  of each data provider's key `source`, `kid`, `jwk`, `from` and `to`
+    banks    the same of each bank's key, with `bank`
     """
 
     log: Sequence[str]
     sources: Sequence[Mapping[str, Any]]
+    banks: Sequence[Mapping[str, Any]] = ()
 
 
 class Source(Protocol):
@@ -71,6 +73,12 @@ class Source(Protocol):
 
     async def rule(self, digest: str) -> bytes | None:
         """The bytes of a rule document; None where it is not known."""
+
+    async def document(self, digest: str) -> bytes | None:
+        """The bytes of a product, an offer, a pool's terms or a statement; None where it is not known."""
+
+    def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
+        """The lines of the signed calls of one range, of entries below `size`."""
 
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         """The lines of the checkpoints behind one up to another, each named by epoch and size."""

@@ -5,7 +5,7 @@ one give the same bytes. Memory does not grow with the log, but for the list of 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -34,7 +34,7 @@ TRIES = 3  # of a file whose reading broke off
 CHECKPOINT, LOG_KEY = "log/checkpoint", "log.vkey"
 CHECKPOINTS, MANIFESTS = "checkpoints.jsonl", "manifests.jsonl"
 KEYS, TOTALS, POLICY = "keys.json", "totals.json", "witness.policy"
-_OF_ONE_LOG = ("evidence", "parquet", MANIFESTS)  # these name entries by their index
+_OF_ONE_LOG = ("evidence", "calls", "parquet", MANIFESTS)  # these name entries by their index
 
 Progress = Callable[[str, int, int], None]
 """Told of a phase (`check`, `log`, `evidence`, `tables`) how much is done, of how much."""
@@ -127,7 +127,8 @@ class _Export:
         for part in self.parts:
             await self._log(part)
         await self._ranges(parquet=parquet)
-        unknown = await self._rules()
+        unknown = await self._named("rules", self.named.rules, self.source.rule)
+        unknown += await self._named("documents", self.named.documents, self.source.document)
         await self._checkpoints()
         await self._manifests()
         await self._keys()
@@ -284,7 +285,7 @@ class _Export:
             return False
 
     async def _ranges(self, *, parquet: bool) -> None:
-        """Evidence, and the tables where they are wanted."""
+        """Evidence, signed calls, and the tables where they are wanted."""
         if not parquet:
             self.folder.drop("parquet")
         count = ranges_of(self.size)
@@ -292,9 +293,12 @@ class _Export:
             path = evidence_path(number)
             if not self._stands(path, number):
                 await self._stream(path, partial(self.source.evidence, number, self.size))
+            path = calls_path(number)
+            if not self._stands(path, number):
+                await self._stream(path, partial(self.source.calls, number, self.size))
             self.on_progress("evidence", number + 1, count)
         for number in range(count if parquet else 0):
-            paths = _of_range(number)[1:]
+            paths = _tables_of(number)
             if not all(self._stands(path, number) for path in paths):
                 made = await asyncio.to_thread(
                     write_tables, self.folder.directory, self.size, number, self.folder.beside
@@ -307,18 +311,20 @@ class _Export:
         """Whether a file of a range is there and complete. Only a full range's was left there by `_prepare`."""
         return self.folder.keeps(path) or (is_full(number, self.size) and self.folder.adopt(path))
 
-    async def _rules(self) -> list[str]:
+    async def _named(
+        self, folder: str, digests: Iterable[str], read: Callable[[str], Awaitable[bytes | None]]
+    ) -> list[str]:
         """The documents that entries name; the digests of those that the platform does not know."""
         unknown = []
-        for digest in sorted(self.named.rules):
-            path = f"rules/{digest}.json"
+        for digest in sorted(digests):
+            path = f"{folder}/{digest}.json"
             content = None if self.folder.keeps(path) else self.folder.read(path)
             if path in self.folder.files:
                 continue
             if content is not None and sha256(content).hexdigest() == digest:
                 self.folder.adopt(path)
                 continue
-            content = await self.source.rule(digest)
+            content = await read(digest)
             if content is None:
                 unknown.append(digest)
             else:
@@ -377,6 +383,7 @@ class _Export:
             self.folder.write(part.prefix + LOG_KEY, f"{key}\n".encode())
         document = {
             "approvers": self.named.approvers_listed(),
+            "banks": list(keys.banks),
             "log": [str(key) for key in known],
             "sources": list(keys.sources),
         }
@@ -388,9 +395,18 @@ def evidence_path(number: int) -> str:
     return f"evidence/{range_path(number)}.jsonl"
 
 
+def calls_path(number: int) -> str:
+    """The file of a range's signed calls."""
+    return f"calls/{range_path(number)}.jsonl"
+
+
 def _of_range(number: int) -> tuple[str, ...]:
-    """The files of a range: its evidence, then its tables."""
-    return evidence_path(number), *(table_path(table, number) for table in TABLES)
+    """The files of a range: its evidence and calls, then its tables."""
+    return evidence_path(number), calls_path(number), *_tables_of(number)
+
+
+def _tables_of(number: int) -> tuple[str, ...]:
+    return tuple(table_path(table, number) for table in TABLES)
 
 
 def _stays(path: str, size: int) -> bool:
@@ -401,9 +417,9 @@ def _stays(path: str, size: int) -> bool:
             return parse_path(rest[rest.find("tile/") :]).width == WIDTH
         except TileInvalid:  # the checkpoint, or a key
             return False
-    if folder in ("evidence", "parquet"):
+    if folder in ("evidence", "calls", "parquet"):
         return not size % RANGE or path not in _of_range(ranges_of(size) - 1)
-    return folder == "rules"
+    return folder in ("rules", "documents")
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -6,11 +6,17 @@ from sqlalchemy import create_engine, pool
 from ledger.tables import metadata as ledger_metadata
 from service import approvals, campaigns, keyring_check, manifests, organisations, participants, registers
 from service.activities import claims, counting, models, provisional
+from service.banks import models as banks
 from service.database import ServiceTable, migration_url
+from service.products import tables as products
+from service.redemption import models as redemption
+from service.settlement import models as settlement
+from service.webhooks import models as webhooks
 
 # A table joins the service's metadata when its module is loaded.
 ROOMS_WITH_TABLES = (
     approvals,
+    banks,
     campaigns,
     claims,
     counting,
@@ -19,8 +25,12 @@ ROOMS_WITH_TABLES = (
     models,
     organisations,
     participants,
+    products,
     provisional,
+    redemption,
     registers,
+    settlement,
+    webhooks,
 )
 
 engine = create_engine(

@@ -1,5 +1,5 @@
 """Post one batch of commands in one transaction, in the one lock order: event keys, participants, the subjects of
-claims, claims, campaign budgets; then inserts, a statement per table.
+claims, claims, campaign budgets, reward pools; then inserts, a statement per table.
 
 Everything is decided on locked rows by pure functions, ledger/journal.py's and those of this package. A command is
 answered by an outcome, and nothing is answered to anybody before the poster has committed.
@@ -11,8 +11,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from ledger.errors import LedgerInvariantBroken
-from ledger.journal import lapse_lines
-from ledger.leaves import NONCE_BYTES, lapse_leaf
 from ledger.store import append_transfers, lock_accounts
 from service.activities.claims import Demands
 from service.activities.counting import Counted, HoldersToLock, Wanted, look, write
@@ -51,6 +49,10 @@ from service.posting.reversing import correct, retract, reverse
 from service.posting.settling import settle
 from service.quantification.earning import caps_of, window_start
 from service.quantification.points import campaign_points, points_for
+from service.redemption.commands import RedemptionCommand
+from service.redemption.deciding import decide, release_dead
+from service.redemption.looking import lock_pools, look_at_redemptions
+from service.redemption.store import claim_calls
 
 __all__ = [
     "Command",
@@ -106,29 +108,47 @@ async def post_batch(
     await hold_withdrawals(tx)
     owners = await _owners(tx, [command for command in commands if isinstance(command, Report | Settle)])
     settlers = await _settlers(tx, [command for command in commands if isinstance(command, Settle)], owners)
-    known = await read_events(tx, [command.names for command in commands if command.names])
+    redemptions = [command for command in commands if isinstance(command, RedemptionCommand)]
+    known = await read_events(tx, _named_events(commands))
     posting = [report for report in reports if _is_posted(report, owners, known)]
     answers = await _claim_or_find(tx, reports, posting, owners)
     posting = [report for report in posting if report.key not in answers]
+    answered = await claim_calls(tx, redemptions)
     corrected = await claim_corrections(tx, [(one, owners[one.subject]) for one in posting if one.replaces])
     found = _Found(owners, settlers, known, answers, corrected)
     drawn_on = {command.participant_id for command in commands if isinstance(command, Reverse)}
     drawn_on |= {participant_id for participant_id, _ in known.values()}
+    drawn_on |= {command.participant_id for command in redemptions}
     locked = {owners[report.subject] for report in posting} | drawn_on | set(settlers.values()) | set(holders)
     accounts, at = await lock_accounts(tx, locked, clock_offset=clock_offset)
     batch = Batch(tx, rules, fresh, at or fresh.clock(), accounts, Counted(0), Standing())
+    batch.redeeming.answers = answered
     await _close_lapsed(batch, drawn_on)
+    await look_at_redemptions(batch, redemptions)
     await _look_around(batch, posting, owners)
-    outcomes = [await _decide(batch, command, found) for command in commands]
+    await lock_pools(batch, redemptions)
+    await release_dead(batch)
+    # Redemptions first: what they are decided by was read before anything of this batch was credited or taken back.
+    redeemed = iter([await decide(batch, command) for command in redemptions])
+    outcomes = [
+        next(redeemed) if isinstance(command, RedemptionCommand) else await _decide(batch, command, found)
+        for command in commands
+    ]
     await append_activities(tx, batch.reports, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
     await write(tx, batch.counted)
     await write_provisional(tx, batch.provisional, batch.no_longer_provisional, batch.settled)
     await write_slots(tx, batch.slots)
+    await batch.redeeming.write(tx)
     return outcomes
 
 
-async def _decide(batch: Batch, command: Command, found: _Found) -> Outcome:
+def _named_events(commands: Sequence[Command]) -> list[bytes]:
+    """The keys of earlier events that corrections and retractions name."""
+    return [one.names for one in commands if isinstance(one, Report | Retract) and one.names]
+
+
+async def _decide(batch: Batch, command: Report | Reverse | Retract | Settle, found: _Found) -> Outcome:
     if isinstance(command, Report):
         if command.key in found.answers:
             return _repeated(command, found.answers[command.key])
@@ -191,11 +211,7 @@ async def _close_lapsed(batch: Batch, drawn_on: set[UUID]) -> None:
     looked_at = due | (drawn_on & batch.accounts.keys())
     await batch.read_buckets(sorted(looked_at))
     for participant_id in sorted(looked_at):
-        lines = lapse_lines(batch.buckets[participant_id], today)
-        if lines:
-            transfer = batch.draft(participant_id, "lapse", batch.fresh.id(), today, lines)
-            nonce = batch.fresh.random(NONCE_BYTES)
-            batch.post(transfer, lapse_leaf(transfer, batch.account(participant_id).kind, nonce))
+        batch.lapse(participant_id)
 
 
 async def _look_around(batch: Batch, posting: Sequence[Report], owners: Owners) -> None:

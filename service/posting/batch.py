@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from uuid import UUID
 
-from ledger.journal import Account, Line, Transfer, buckets_after, posted
+from ledger.journal import Account, Line, Transfer, buckets_after, lapse_lines, posted
+from ledger.leaves import NONCE_BYTES, lapse_leaf
 from ledger.store import Posted, read_buckets, read_transfer
 from service.activities.counting import Counted, Key, read_tally
 from service.activities.provisional import Provisional, SettledRow
@@ -16,6 +17,7 @@ from service.clock import Fresh, shanghai_day
 from service.database import Connection
 from service.eligibility import Entry
 from service.quantification.points import PointsRule, expires_on
+from service.redemption.redeeming import Redeeming
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Batch:
     settled: list[SettledRow] = field(default_factory=list)
     no_longer_provisional: list[tuple[UUID, UUID]] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
+    redeeming: Redeeming = field(default_factory=Redeeming)
     today: date = field(init=False)
     _expiries: dict[str, date] = field(default_factory=dict)
     _points_rules: dict[str, PointsRule] = field(default_factory=dict)
@@ -101,6 +104,14 @@ class Batch:
         self.accounts[participant_id] = account
         self.transfers.append(transfer)
         self.leaves.append(leaf)
+
+    def lapse(self, participant_id: UUID) -> None:
+        """Post what of a participant's buckets has run out by today; their buckets are at hand."""
+        lines = lapse_lines(self.buckets[participant_id], self.today)
+        if lines:
+            transfer = self.draft(participant_id, "lapse", self.fresh.id(), self.today, lines)
+            nonce = self.fresh.random(NONCE_BYTES)
+            self.post(transfer, lapse_leaf(transfer, self.account(participant_id).kind, nonce))
 
     def draw(self, campaign: CampaignKey, points: int) -> int:
         """Take points from a campaign's budget, as many as are left there."""

@@ -10,6 +10,7 @@ from uuid import UUID
 from ledger.journal import Transfer
 from ledger.records import record
 from service.activities.intake import Refusal, Report
+from service.redemption.commands import Redeemed, RedemptionCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Settle:
         return None
 
 
-Command = Report | Reverse | Retract | Settle
+Command = Report | Reverse | Retract | Settle | RedemptionCommand
 
 
 @record
@@ -158,4 +159,4 @@ class Settled:
     credits: tuple[SettledCredit, ...]
 
 
-Outcome = Credited | Refusal | Duplicate | Reversed | Settled
+Outcome = Credited | Refusal | Duplicate | Reversed | Settled | Redeemed

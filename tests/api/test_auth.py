@@ -38,6 +38,7 @@ from service.settings import Settings, UnsafeSettings
 
 ISSUER, AUDIENCE = "https://issuer.example", "tanpuhui"
 SOURCE = "urn:tanpuhui:source:valleybike"
+BANK = "https://bank.example/green"
 
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -131,6 +132,10 @@ async def test_each_role(authenticator: Authenticator) -> None:
             bearer(token(sub="ops", role=role, scope=" ".join(ROLE_SCOPES[role]), source=None))
         )
         assert (caller.scopes, caller.participant_id, caller.client) == (ROLE_SCOPES[role], None, f"{role}:ops")
+    bank = await authenticator.authenticate(
+        bearer(token(sub="ops", role="bank", scope=" ".join(ROLE_SCOPES["bank"]), source=None, bank=BANK))
+    )
+    assert (bank.bank, bank.source, bank.scopes, bank.client) == (BANK, None, ROLE_SCOPES["bank"], f"bank:{BANK}")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +164,12 @@ async def test_each_role(authenticator: Authenticator) -> None:
         ({"source": None}, "bad-claim"),
         ({"source": "no uri"}, "bad-claim"),
         ({"role": "auditor", "scope": "audit:read"}, "bad-claim"),
+        ({"role": "bank", "scope": "", "source": None}, "bad-claim"),
+        ({"role": "bank", "scope": "", "bank": BANK}, "bad-claim"),
+        ({"role": "bank", "scope": "", "source": None, "bank": "no uri"}, "bad-claim"),
+        ({"role": "bank", "scope": "activities:write", "source": None, "bank": BANK}, "scope-beyond-role"),
+        ({"bank": BANK}, "bad-claim"),
+        ({"role": "operator", "scope": "", "source": None, "bank": BANK}, "bad-claim"),
         ({"role": "participant", "scope": "", "source": None}, "bad-claim"),
         ({"role": "participant", "scope": "", "source": None, "sub": "{" + str(uuid4()) + "}"}, "bad-claim"),
     ],
@@ -364,6 +375,8 @@ async def test_the_development_issuer(tmp_path: Path) -> None:
     assert "PRIVATE" not in issuer.jwks_path.read_text()
     provider = await authenticator.authenticate(bearer(issuer.issue("provider", "p", source=SOURCE)))
     assert provider.scopes == ROLE_SCOPES["provider"]
+    bank = await authenticator.authenticate(bearer(issuer.issue("bank", "b", bank=BANK)))
+    assert (bank.bank, bank.scopes) == (BANK, ROLE_SCOPES["bank"])
     fewer = issuer.issue("operator", "ops", scopes=["balance:read"], ttl=timedelta(minutes=1))
     assert (await authenticator.authenticate(bearer(fewer))).scopes == {"balance:read"}
     assert (

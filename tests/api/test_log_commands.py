@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from api.cli import app
-from api.processes import open_log
+from api.processes.publishing import open_log
 from ledger.notes import parse_verifier
 from service.clock import system_clock
 from service.log.guard import Guard, Signed

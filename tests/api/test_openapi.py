@@ -8,6 +8,7 @@ import pytest
 
 from api.auth import ROLE_SCOPES, Role
 from api.problems import PROBLEM_TYPES
+from tests.api.bankers import put_bank
 from tests.running import Api, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -15,6 +16,13 @@ pytestmark = pytest.mark.anyio
 _SOME = UUID(int=7)
 _TRANSFER = f"/v1/participants/{_SOME}/transfers/{_SOME}"
 _RULES = ("/v1/methodologies/demo-shared-ebike/versions/1", "/v1/points-rules/demo-points/versions/1")
+_APPROVAL = "/v1/approvals/" + "A" * 22
+_BANK = "https://bank.example/tests"
+_LISTED = "/v1/products/documents/offer/some-offer/1"
+_WEBHOOK = f"/v1/webhooks/{_SOME}"
+_DAY = "/v1/statements/2026-05-01"
+_DISPUTES = f"/v1/participants/{_SOME}/redemptions/{_SOME}/disputes"
+_AT_BANK = f"/v1/bank/redemptions/{_SOME}/disputes/{_SOME}"
 _PARTS = ("bundle", "evidence/000", "rules/0", "checkpoints", "manifests", "keys", "totals")
 # Every call that needs a token, and the scope it needs.
 CALLS: dict[tuple[str, str], str] = {
@@ -47,6 +55,53 @@ CALLS: dict[tuple[str, str], str] = {
     ("GET", "/v1/events"): "events:read",
     **{("GET", f"/v1/audit/{part}"): "audit:read" for part in _PARTS},
     ("POST", f"{_TRANSFER}/reversal"): "credits:reverse",
+    ("GET", f"/v1/participants/{_SOME}/offers"): "redemptions:read",
+    ("GET", "/v1/products/documents"): "products:write",
+    ("PUT", "/v1/products/documents"): "products:write",
+    **{("POST", f"{_LISTED}/{step}"): "products:approve" for step in ("approve", "resume")},
+    **{("POST", f"{_LISTED}/{step}"): "products:write" for step in ("suspend", "take-down")},
+    **{("PUT", path): "banks:write" for path in ("/v1/banks", "/v1/banks/keys")},
+    **{("POST", f"/v1/banks/{action}"): "banks:write" for action in ("suspend", "resume")},
+    ("GET", "/v1/banks"): "banks:write",
+    ("GET", "/v1/bank"): "redemptions:write",
+    ("POST", "/v1/bank/requests"): "redemptions:write",
+    ("GET", f"/v1/bank/requests/{_SOME}"): "redemptions:read",
+    ("POST", "/v1/bank/sandbox/signature"): "redemptions:write",
+    ("GET", "/v1/bank/sandbox/clock"): "redemptions:read",
+    ("GET", _APPROVAL): "redemptions:read",
+    ("POST", _APPROVAL): "redemptions:write",
+    ("POST", f"{_APPROVAL}/decline"): "redemptions:write",
+    **{(method, "/v1/webhooks"): "webhooks:write" for method in ("GET", "POST")},
+    **{(method, _WEBHOOK): "webhooks:write" for method in ("GET", "PATCH", "DELETE")},
+    **{("POST", f"{_WEBHOOK}/{step}"): "webhooks:write" for step in ("secrets", "test", "replay")},
+    ("POST", f"{_WEBHOOK}/messages/evt_1/retry"): "webhooks:write",
+    **{("GET", f"{_WEBHOOK}/{part}"): "webhooks:write" for part in ("messages", "attempts")},
+    **{("GET", path): "statements:read" for path in ("/v1/statements", _DAY, f"{_DAY}/reconciliation")},
+    ("POST", f"{_DAY}/files"): "statements:write",
+    ("POST", f"{_DAY}/closing"): "statements:read",
+    **{(method, _DISPUTES): f"redemptions:{scope}" for method, scope in (("GET", "read"), ("POST", "write"))},
+    ("POST", f"{_DISPUTES}/{_SOME}/withdrawal"): "redemptions:write",
+    ("POST", f"{_DISPUTES}/{_SOME}/decision"): "credits:reverse",
+    ("GET", "/v1/disputes"): "redemptions:read",
+    ("GET", _AT_BANK): "redemptions:read",
+    ("POST", f"{_AT_BANK}/answer"): "redemptions:write",
+    ("GET", "/v1/liability"): "pools:write",
+}
+# Calls whose scope other roles have too, for what is theirs.
+RESERVED: dict[tuple[str, str], set[Role]] = {
+    ("GET", "/v1/bank"): {"bank"},
+    ("POST", "/v1/bank/sandbox/signature"): {"bank"},
+    ("GET", f"/v1/bank/requests/{_SOME}"): {"bank"},
+    ("GET", f"/v1/participants/{_SOME}/offers"): {"participant", "operator"},
+    ("GET", _APPROVAL): {"participant"},
+    ("POST", _APPROVAL): {"participant"},
+    ("POST", f"{_APPROVAL}/decline"): {"participant"},
+    ("GET", _DISPUTES): {"participant", "operator"},
+    ("POST", _DISPUTES): {"participant"},
+    ("POST", f"{_DISPUTES}/{_SOME}/withdrawal"): {"participant"},
+    ("GET", "/v1/disputes"): {"bank", "operator"},
+    ("GET", _AT_BANK): {"bank"},
+    ("POST", f"{_AT_BANK}/answer"): {"bank"},
 }
 # A stream has no end, and of the log's files the entries alone need a token: tests/api/test_log_and_receipts.py asks.
 ELSEWHERE = {
@@ -59,8 +114,12 @@ PUBLIC = (
     "/v1/points-rules",
     "/v1/factor-sets",
     *_RULES,
+    "/v1/bank/keys",
     "/v1/problems",
     "/v1/problems/forbidden",
+    "/v1/products",
+    "/v1/offers",
+    "/v1/pools",
     "/v1/health/alive",
     "/v1/health/ready",
     "/v1/health/lag",
@@ -73,15 +132,20 @@ PUBLIC = (
 def _bearer(api: Api, role: Role, **claims: Any) -> dict[str, str]:
     subject = str(_SOME) if role == "participant" else "tests"
     source = "urn:tests:some" if role == "provider" else None
-    return {"Authorization": f"Bearer {api.issuer.issue(role, subject, source=source, **claims)}"}
+    bank = _BANK if role == "bank" else None
+    return {"Authorization": f"Bearer {api.issuer.issue(role, subject, source=source, bank=bank, **claims)}"}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
 @pytest.mark.parametrize("role", get_args(Role))
 async def test_each_role_reaches_what_its_scopes_open(api: Api, call: tuple[str, str], role: Role) -> None:
     method, path = call
+    if role == "bank":
+        await put_bank(api, _BANK)
     answer = await api.client.request(method, path, headers=_bearer(api, role))
-    if CALLS[call] in ROLE_SCOPES[role]:
+    if CALLS[call] in ROLE_SCOPES[role] and role not in RESERVED.get(call, {role}):
+        assert problem_of(answer, "forbidden")["reason"] == "not-yours"
+    elif CALLS[call] in ROLE_SCOPES[role]:
         assert answer.status_code not in (401, 403), answer.text
     else:
         assert problem_of(answer, "forbidden")["missing_scope"] == CALLS[call]
@@ -111,7 +175,7 @@ async def test_another_address_is_not_found(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
 async def test_another_method_is_refused_and_the_right_ones_named(api: Api, call: tuple[str, str]) -> None:
-    answer = await api.client.request("PATCH", call[1], headers=api.bearer("operator"))
+    answer = await api.client.request("TRACE", call[1], headers=api.bearer("operator"))
     problem_of(answer, "method-not-allowed")
     assert answer.headers["allow"]
 
@@ -135,11 +199,30 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
         )
         for method, path in named
     }
+    named = {
+        (method, path.replace(f"requests/{_SOME}", "requests/{request_id}").replace(_APPROVAL, "/v1/approvals/{code}"))
+        for method, path in named
+    }
     named = {(method, re.sub("/[^/]+/versions/1/", "/{rule_id}/versions/{version}/", path)) for method, path in named}
     named = {
         (method, path.replace("evidence/000", "evidence/{path}").replace("rules/0", "rules/{digest}"))
         for method, path in named
     }
+    named = {
+        (method, path.replace(_WEBHOOK, "/v1/webhooks/{webhook_id}").replace("evt_1", "{message_id}"))
+        for method, path in named
+    }
+    named = {
+        (
+            method,
+            path.replace(f"redemptions/{_SOME}", "redemptions/{redemption_id}")
+            .replace(f"disputes/{_SOME}", "disputes/{dispute_id}")
+            .replace(_DAY, "/v1/statements/{day}"),
+        )
+        for method, path in named
+    }
+    template = "/v1/products/documents/{kind}/{document_id}/{version}"
+    named = {(method, path.replace(_LISTED, template)) for method, path in named}
     assert named <= described
     open_calls = {(method, path) for method, path in described if path.startswith("/v1")} - named
     assert {path for method, path in open_calls if method != "GET"} == {"/v1/quantify", "/v1/quantify/compare"}

@@ -76,8 +76,8 @@ async def test_a_bundle_holds_everything_that_its_layout_names(world: World, tmp
     assert len(rules) >= 3
     assert set(bundle.files) == tiles | {f"rules/{digest}.json" for digest in rules} | {
         "log/checkpoint", "log.vkey", "keys.json", "checkpoints.jsonl", "manifests.jsonl", "totals.json",
-        "witness.policy", "evidence/000.jsonl", "parquet/entries-000.parquet", "parquet/lines-000.parquet",
-        "parquet/claims-000.parquet",
+        "witness.policy", "evidence/000.jsonl", "calls/000.jsonl", "parquet/entries-000.parquet",
+        "parquet/lines-000.parquet", "parquet/claims-000.parquet",
     }  # fmt: skip
     for digest in rules:
         assert sha256((directory / f"rules/{digest}.json").read_bytes()).hexdigest() == digest
@@ -204,7 +204,7 @@ async def test_what_is_there_is_kept_and_the_rest_is_written_anew(world: World, 
     assert len(lines(tmp_path / "bundle/evidence/001.jsonl")) == 3
     await world.change("DELETE FROM service.evidence")
     again = await export(world, tmp_path / "bundle", parquet=False)
-    assert (again.size, again.written) == (size, 7 + len(_partial(tmp_path / "bundle")))
+    assert (again.size, again.written) == (size, 8 + len(_partial(tmp_path / "bundle")))
     assert not lines(tmp_path / "bundle/evidence/001.jsonl")
     assert len(lines(tmp_path / "bundle/evidence/000.jsonl")) == 3
     assert not (tmp_path / "bundle/parquet").exists()
@@ -389,8 +389,10 @@ async def test_what_the_documents_ask_of_the_tables_is_answered(world: World, tm
     commands = re.findall(r'^duckdb -c "(.*?)"$', (DOCS / "audit.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     with duckdb.connect() as tables:
         tables.execute(f"SET file_search_path = '{tmp_path / 'bundle'}'")
-        by_source, accounts, gaps, repeated, largest, issued = (tables.execute(each).fetchall() for each in commands)
-    assert (gaps, repeated) == ([], [])
+        by_source, accounts, redeemed, gaps, repeated, largest, issued = (
+            tables.execute(each).fetchall() for each in commands
+        )
+    assert (redeemed, gaps, repeated) == ([], [], [])
     assert sum(credits for _, _, credits, _ in by_source) == 7 == len(largest)
     totals = json.loads((tmp_path / "bundle/totals.json").read_bytes())["totals"]
     system = {(asset, account): amount for asset, account, amount in accounts if account in ("issuance", "partner")}

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 FIELDS = [
     "v", "bundle", "clean", "checked", "findings", "counts", "not_checked", "totals", "completeness", "rules",
-    "samples", "limits", "remembered",
+    "redemptions", "samples", "limits", "remembered",
 ]  # fmt: skip
 HOSTILE = '"><script src=//evil.example>&'
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from api.cli import _check
-from api.processes import _work
+from api.commands.ledger import check_everything
+from api.processes.working import work
 from service.keyring import Keyring, KeyringError, create_private_file
 from service.keyring_check import adopt_keyring, check_value, keyring_faults, read_check_values, require_keyring
 from service.settings import Settings
@@ -81,11 +81,11 @@ async def test_no_process_starts_on_another_keyring_s_database(fresh_database: D
         async with running_api(fresh_database.app, None, path.parent):
             pass
     with pytest.raises(KeyringError, match="version 1 is another key"):
-        await _work(Settings(database_url=fresh_database.sequencer, keyring_file=path))
-    found = (await _check(fresh_database.auditor, path)).findings
+        await work(Settings(database_url=fresh_database.sequencer, keyring_file=path))
+    found = (await check_everything(fresh_database.auditor, path)).findings
     assert [(finding.check, finding.about) for finding in found] == [("keyring", "version 1 is another key")]
     for right in (tmp_path / "a" / "keyring.json", None):
-        assert (await _check(fresh_database.auditor, right)).findings == ()
+        assert (await check_everything(fresh_database.auditor, right)).findings == ()
 
 
 async def test_what_a_database_remembers_nobody_changes(database: Database) -> None:

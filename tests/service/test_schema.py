@@ -28,6 +28,15 @@ PARTICIPANT = {
     "service.tally": {"participant_id, cap, window_start"},
     "service.provisional": {"participant_id, activity_id"},
     "service.settlement": {"participant_id, activity_id"},
+    "ledger.hold": {"participant_id, hold_id"},
+    "service.redemption": {"participant_id, redemption_id"},
+    "service.redemption_terms": {"participant_id, redemption_id"},
+    "service.redemption_entry": {"participant_id, transfer_id"},
+    "service.redemption_wish": {"participant_id, wish_id", "participant_id, pool"},
+    "service.fulfilment": {"participant_id, redemption_id, number"},
+    "service.dispute": {"participant_id, dispute_id", "participant_id, redemption_id"},
+    "service.dispute_step": {"participant_id, dispute_id, number"},
+    "service.dispute_text": {"participant_id, dispute_id, number"},
     "ledger.sealed_account": {"participant_id"},
     "ledger.sealed_bucket": {"participant_id, expires_on"},
 }
@@ -39,8 +48,16 @@ SELF_KEYED = {
     "service.claim_subject": {"tag"},
     "service.claim_span": {"subject_tag, started_at, activity_id"},
     "service.reading_total": {"tag, activity_id"},
+    "service.signed_call": {"call_id"},
+    "service.signed_word": {"call_id"},
+    "service.redemption_key": {"redemption_id", "request_id"},
+    "service.money_call": {"client, key"},
+    "service.bank_request": {"request_id", "code_hash"},
 }
-SLOTS = {"service.campaign_slot": {"points_rule, campaign, slot"}}
+SLOTS = {
+    "service.campaign_slot": {"points_rule, campaign, slot"},
+    "service.pool_slot": {"pool, day, slot"},
+}
 LOG = {
     "ledger.leaf_queue": {"queue_id"},
     "ledger.leaf": {"log_index", "participant_id, transfer_id"},
@@ -55,6 +72,24 @@ REFERENCE = {
     "service.approval": {"programme, digest, role, key_id, signature"},
     "service.manifest": {"source_id, day, sequence"},
     "service.manifest_text": {"source_id, day, sequence"},
+    "service.bank_statement": {"bank_id, day", "bank_id, sequence"},
+    "service.bank_file": {"bank_id, day, number"},
+    "service.day_closing": {"bank_id, day, side, number"},
+    "service.pool": {"pool"},
+    "service.pool_change": {"pool, number"},
+    "service.bank": {"bank_id", "uri"},
+    "service.bank_change": {"bank_id, changed_at"},
+    "service.bank_key": {"bank_id, key_id"},
+    "service.bank_nonce": {"bank_id, nonce"},
+    "service.listing_document": {"kind, id, version", "digest"},
+    "service.listing_change": {"change_id", "kind, id, version, operator"},
+    "service.listing": {"kind, id, version", "kind, id"},
+}
+WEBHOOKS = {
+    "service.webhook": {"webhook_id"},
+    "service.webhook_secret": {"webhook_id, number"},
+    "service.webhook_message": {"webhook_id, message_id"},
+    "service.webhook_attempt": {"webhook_id, attempt_id"},
 }
 SINGLE_WRITER = {
     "ledger.log_head": {"only"},
@@ -88,7 +123,7 @@ async def test_every_key_belongs_to_a_family(database: Database) -> None:
     found: dict[str, set[str]] = {}
     for table, columns in await fetch(database, _KEYS):
         found.setdefault(table, set()).add(columns)
-    assert found == PARTICIPANT | SELF_KEYED | SLOTS | LOG | REFERENCE | SINGLE_WRITER
+    assert found == PARTICIPANT | SELF_KEYED | SLOTS | LOG | REFERENCE | WEBHOOKS | SINGLE_WRITER
     for table, keys in PARTICIPANT.items():
         assert all("participant_id" in key.split(", ") for key in keys), table
 
@@ -123,7 +158,12 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         database, "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'"
     )
     tables = {name: {row[1] for row in rows if row[0] == name} for name in {row[0] for row in rows}}
-    assert tables.pop("set_once") == {"service.licence", "service.register_entry", "service.source_key"}
+    assert tables.pop("set_once") == {
+        "service.licence",
+        "service.register_entry",
+        "service.source_key",
+        "service.bank_key",
+    }
     assert tables.pop("append_only") == {
         "ledger.transfer",
         "ledger.movement",
@@ -139,6 +179,17 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "service.approval",
         "service.manifest",
         "service.keyring_check",
+        "service.pool_change",
+        "service.redemption_key",
+        "service.redemption_entry",
+        "service.bank_statement",
+        "service.bank_file",
+        "service.day_closing",
+        "service.dispute_step",
+        "service.bank_change",
+        "service.signed_call",
+        "service.listing_document",
+        "service.listing_change",
     }
     assert not tables
 

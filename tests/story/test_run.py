@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from api.auth import ROLE_SCOPES
 from api.cli import app
+from api.redemption_demonstration import REDEMPTIONS
 from service.feeds import SHIPPED_RIDES
 from tests.story.clients import ROOT, Served, environment, gone, room, run_command
 
@@ -106,12 +107,16 @@ def test_the_demonstration_credits_once_and_serves_where_a_port_is_free() -> Non
     with room() as directory, default_port_taken() as taken:
         data_dir, rides = directory / "my data", some_rides(directory / "some rides.csv")
         first = imported(run_command(data_dir, "demo", "--exit", "--json", "--file", str(rides)))
-        assert len(first) == 6
+        assert list(first)[6:] == ["redemptions", "reconciled", "reconciliation"]
+        assert (first["redemptions"]["captured"], first["reconciled"]) == (8, True)
+        redeemed = first["reconciliation"]["entries"]
+        assert redeemed > sum(first["redemptions"].values()) == REDEMPTIONS
         assert first["posted"] == RIDES
         assert first["credited"] > RIDES / 4
         assert first["points"] > 0
         with demonstrating(data_dir, rides) as (second, shown):
             assert (second["posted"], second["credited"], second["refused"]) == (RIDES, 0, {"duplicate": RIDES})
+            assert (second["redemptions"], second["reconciled"]) == (first["redemptions"], True)
             steps = requests_shown(shown)
             assert [step.method for step in steps] == ["POST", "GET", "GET"]
             with httpx.Client(timeout=30) as client:
@@ -119,7 +124,7 @@ def test_the_demonstration_credits_once_and_serves_where_a_port_is_free() -> Non
                     assert not taken or step.url.port != DEFAULT_PORT
                     assert client.send(step).is_success
             checked = last_object(run_here(data_dir, "ledger", "check", "--json"))
-            assert (checked["transfers"], checked["findings"]) == (first["credited"] + 1, [])
+            assert (checked["transfers"], checked["findings"]) == (first["credited"] + redeemed + 1, [])
 
 
 @contextlib.contextmanager
@@ -212,9 +217,10 @@ def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
     for arguments, scope, status in (
         (["provider", "--source", source], "activities:write events:read manifests:read settlements:read", 403),
         (["provider", "--feed", "valleybike"], "activities:write events:read manifests:read settlements:read", 403),
-        (["participant", PERSON], "balance:read events:read waivers:write", 404),
+        (["participant", PERSON], "balance:read events:read redemptions:read redemptions:write waivers:write", 404),
+        (["bank", "--bank", "https://bank.example/green"], " ".join(sorted(ROLE_SCOPES["bank"])), 403),
         (["operator"], " ".join(sorted(ROLE_SCOPES["operator"])), 404),
-        (["auditor"], "audit:read balance:read events:read manifests:read settlements:read", 404),
+        (["auditor"], " ".join(sorted(ROLE_SCOPES["auditor"])), 404),
     ):
         issued = run_here(served.data_dir, "token", *arguments)
         assert issued.returncode == 0, issued.stderr
@@ -224,7 +230,7 @@ def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
         assert claims.get("source") == (source if arguments[0] == "provider" else None)
         answer = httpx.get(address, headers={"Authorization": f"Bearer {issued.stdout.strip()}"}, timeout=30)
         assert answer.status_code == status, answer.text  # known by its signature; the person is nobody's
-    refused_with(run_here(served.data_dir, "token", "king"), "provider, participant, operator, auditor", "'king'")
+    refused_with(run_here(served.data_dir, "token", "king"), "provider, participant, bank, operator, auditor", "'king'")
     refused_with(run_here(served.data_dir, "token", "provider"), "--source", "--feed")
     refused_with(run_here(served.data_dir, "token", "participant", "me"), "UUID")
     refused_with(run_here(served.data_dir, "token", "participant"), "UUID")
@@ -245,8 +251,8 @@ def test_every_command_has_a_help_text_in_both_languages(tmp_path: Path) -> None
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every command, itself included, by the words that are typed; and its help text."""
     yield path, group.help
-    for name, command in getattr(group, "commands", {}).items():
-        yield from commands(command, (*path, name))
+    for name in group.list_commands(None) if hasattr(group, "list_commands") else ():  # loaded when asked for
+        yield from commands(group.get_command(None, name), (*path, name))
 
 
 def run_here(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli import app as cli
-from api.processes import run_log_publisher
+from api.processes.publishing import run_log_publisher
 from ledger.checkpoint import Checkpoint
 from ledger.notes import COSIGNATURE, parse_note, parse_verifier, verify_note
 from ledger.policy import parse_policy
@@ -180,7 +180,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_publisher_does_not_start_with_a_policy_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.processes.configure_logging", lambda _: None)
+    monkeypatch.setattr("api.processes.publishing.configure_logging", lambda _: None)
     policy = tmp_path / "policy"
     settings = Settings(
         data_dir=tmp_path / "data", database_url="postgresql://nobody@127.0.0.1:1/none", witness_policy=policy

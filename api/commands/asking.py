@@ -1,0 +1,63 @@
+"""Ask a platform for something as an operator or a bank: where it is, whose token, and what a refusal says."""
+
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from api.auth import Role
+from api.commands.environment import fail
+from api.commands.issuing import development_issuer
+from api.problems import PROBLEM_TYPES
+from api.supervisor import find_platform
+from service.settings import Settings
+
+TIMEOUT_S = 30
+
+PlatformUrl = Annotated[
+    str | None,
+    typer.Option("--url", help="平台地址；缺省为本数据目录运行的平台。 The platform; else the one here."),
+]
+GivenToken = Annotated[
+    str | None,
+    typer.Option("--token", envvar="TANPUHUI_TOKEN", help="令牌；开发模式可省略。 A token; not in development."),
+]
+
+
+def platform_address(url: str | None, settings: Settings) -> str:
+    """Where the platform is, without a slash at the end; ends the command when none is known."""
+    known = url or getattr(find_platform(settings.data_dir), "url", None)
+    if known is None:
+        fail("没有正在运行的平台，请以 --url 给出地址。", "no platform runs from here: give its address with --url.")
+    return str(known).rstrip("/")
+
+
+def bearer(role: Role, token: str | None, settings: Settings, bank: str | None = None) -> dict[str, str]:
+    """The header of a token that was given, or of one for development."""
+    if token is None:
+        token = development_issuer(settings).issue(role, bank or f"{role}@this-machine", bank=bank)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def ask(method: str, address: str, headers: dict[str, str], **content: Any) -> httpx.Response:
+    """The platform's answer, whatever it is; ends the command when there is none."""
+    try:
+        return httpx.request(method, address, headers={"Accept-Language": "en"} | headers, timeout=TIMEOUT_S, **content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        fail(f"无法访问 {address}。", f"{address} cannot be asked: {error}")
+
+
+def require_done(answer: httpx.Response) -> Any:
+    """What a good answer holds; ends the command with what a refusal says, in both languages."""
+    try:
+        document = answer.json()
+    except ValueError:
+        fail("平台的答复无法识别。", f"the answer, with status {answer.status_code}, is no JSON.")
+    if not answer.is_success:
+        slug = str(document.get("type", "")).rpartition(":")[2]
+        zh = PROBLEM_TYPES[slug].title.zh if slug in PROBLEM_TYPES else "平台拒绝了该请求"
+        lines = [f"{document.get('title', answer.status_code)}: {document.get('detail', '')}"]
+        for fault in document.get("errors", ()):
+            lines.append(f"  {fault.get('pointer', fault.get('parameter', ''))} {fault['detail']}")
+        fail(f"{zh}。", "\n".join(lines))
+    return document
