@@ -32,8 +32,13 @@ from prometheus_client import REGISTRY
 import api.v1
 import ledger.check
 import service.activities.models
+import service.banks.models
 import service.poster
+import service.products.tables
 import service.redemption.check
+import service.redemption.models
+import service.settlement.models
+import service.webhooks.models
 import service.worker
 from api.auth import ROLE_SCOPES
 from api.bank_simulator.running import STATES

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.auth.callers import Forbidden
 from api.body import media_type, parse_json, read_body
 from api.cursors import seal, unseal
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, JSON, Model, admit, charge, openapi_body, parsed, platform_of
@@ -89,6 +90,8 @@ async def _called(request: Request, redemption_id: UUID, *, money: bool = True, 
     """Whose redemption it is, once the call is known to be the bank's. Raises the problems of the order of checks."""
     platform = platform_of(request)
     caller = await admit(request, "redemptions:write")
+    if caller.bank is None:
+        raise Forbidden
     if media_type(request.headers) != JSON:
         raise Problem("unsupported-media-type", accepted=JSON)
     body = await read_body(request, platform.settings.max_body_bytes)

@@ -29,8 +29,8 @@ async def sweep_dead(pool: Pool, poster: Poster, fresh: Fresh, offset: timedelta
     if not dead:
         return 0
     outcomes = await poster.post([ReleaseHold(*ids, Order("rule"), fresh.id(), "lapsed") for ids in dead])
-    # Each is refused, because what is dead goes back before anything is asked of it; but not for a fault of ours.
-    return sum(not isinstance(one, Refusal) or one.slug != "posting-failed" for one in outcomes)
+    # What is dead goes back before anything is asked of it, so that each is told that it has ended.
+    return sum(isinstance(one, Refusal) and one.slug == "hold-ended" for one in outcomes)
 
 
 async def keep_sweeping(pool: Pool, poster: Poster, fresh: Fresh, offset: timedelta) -> NoReturn:

@@ -22,8 +22,10 @@ _LISTED = "/v1/products/documents/offer/some-offer/1"
 _WEBHOOK = f"/v1/webhooks/{_SOME}"
 _DAY = "/v1/statements/2026-05-01"
 _DISPUTES = f"/v1/participants/{_SOME}/redemptions/{_SOME}/disputes"
+_OWN_STEPS: tuple[str, ...] = ("cancel", "entitlement")
+_BANK_STEPS: tuple[str, ...] = ("accept", "capture", "void", f"captures/{_SOME}/refund", "fulfilment")
 _AT_BANK = f"/v1/bank/redemptions/{_SOME}/disputes/{_SOME}"
-_PARTS = ("bundle", "evidence/000", "rules/0", "checkpoints", "manifests", "keys", "totals")
+_PARTS = ("bundle", "evidence/000", "calls/000", "rules/0", "documents/0", "checkpoints", "manifests", "keys", "totals")
 # Every call that needs a token, and the scope it needs.
 CALLS: dict[tuple[str, str], str] = {
     ("POST", "/v1/activities"): "activities:write",
@@ -83,6 +85,20 @@ CALLS: dict[tuple[str, str], str] = {
     ("POST", f"{_DISPUTES}/{_SOME}/withdrawal"): "redemptions:write",
     ("POST", f"{_DISPUTES}/{_SOME}/decision"): "credits:reverse",
     ("GET", "/v1/disputes"): "redemptions:read",
+    ("POST", f"/v1/participants/{_SOME}/quotes"): "redemptions:read",
+    ("POST", f"/v1/participants/{_SOME}/redemptions"): "redemptions:write",
+    ("GET", f"/v1/participants/{_SOME}/redemptions"): "redemptions:read",
+    ("GET", f"/v1/participants/{_SOME}/redemptions/{_SOME}"): "redemptions:read",
+    **{("POST", f"/v1/participants/{_SOME}/redemptions/{_SOME}/{verb}"): "redemptions:write" for verb in _OWN_STEPS},
+    ("POST", f"/v1/participants/{_SOME}/wishes"): "redemptions:write",
+    ("GET", f"/v1/participants/{_SOME}/wishes"): "redemptions:read",
+    ("DELETE", f"/v1/participants/{_SOME}/wishes/{_SOME}"): "redemptions:write",
+    ("GET", "/v1/bank/redemptions"): "redemptions:read",
+    ("GET", f"/v1/bank/redemptions/{_SOME}"): "redemptions:read",
+    **{("POST", f"/v1/bank/redemptions/{_SOME}/{verb}"): "redemptions:write" for verb in _BANK_STEPS},
+    ("PUT", "/v1/pools"): "pools:write",
+    ("POST", "/v1/pools/a-pool/changes"): "pools:write",
+    ("POST", "/v1/pools/a-pool/state"): "pools:write",
     ("GET", _AT_BANK): "redemptions:read",
     ("POST", f"{_AT_BANK}/answer"): "redemptions:write",
     ("GET", "/v1/liability"): "pools:write",
@@ -100,6 +116,17 @@ RESERVED: dict[tuple[str, str], set[Role]] = {
     ("POST", _DISPUTES): {"participant"},
     ("POST", f"{_DISPUTES}/{_SOME}/withdrawal"): {"participant"},
     ("GET", "/v1/disputes"): {"bank", "operator"},
+    ("POST", f"/v1/participants/{_SOME}/quotes"): {"participant", "operator"},
+    ("POST", f"/v1/participants/{_SOME}/redemptions"): {"participant"},
+    ("GET", f"/v1/participants/{_SOME}/redemptions"): {"participant", "operator"},
+    ("GET", f"/v1/participants/{_SOME}/redemptions/{_SOME}"): {"participant", "operator"},
+    **{("POST", f"/v1/participants/{_SOME}/redemptions/{_SOME}/{verb}"): {"participant"} for verb in _OWN_STEPS},
+    ("POST", f"/v1/participants/{_SOME}/wishes"): {"participant"},
+    ("GET", f"/v1/participants/{_SOME}/wishes"): {"participant", "operator"},
+    ("DELETE", f"/v1/participants/{_SOME}/wishes/{_SOME}"): {"participant"},
+    ("GET", "/v1/bank/redemptions"): {"bank"},
+    ("GET", f"/v1/bank/redemptions/{_SOME}"): {"bank"},
+    **{("POST", f"/v1/bank/redemptions/{_SOME}/{verb}"): {"bank"} for verb in _BANK_STEPS},
     ("GET", _AT_BANK): {"bank"},
     ("POST", f"{_AT_BANK}/answer"): {"bank"},
 }
@@ -205,7 +232,13 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
     }
     named = {(method, re.sub("/[^/]+/versions/1/", "/{rule_id}/versions/{version}/", path)) for method, path in named}
     named = {
-        (method, path.replace("evidence/000", "evidence/{path}").replace("rules/0", "rules/{digest}"))
+        (
+            method,
+            path.replace("evidence/000", "evidence/{path}")
+            .replace("calls/000", "calls/{path}")
+            .replace("rules/0", "rules/{digest}")
+            .replace("documents/0", "documents/{digest}"),
+        )
         for method, path in named
     }
     named = {
@@ -217,6 +250,9 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
             method,
             path.replace(f"redemptions/{_SOME}", "redemptions/{redemption_id}")
             .replace(f"disputes/{_SOME}", "disputes/{dispute_id}")
+            .replace(f"captures/{_SOME}", "captures/{capture_id}")
+            .replace(f"wishes/{_SOME}", "wishes/{wish_id}")
+            .replace("a-pool", "{pool}")
             .replace(_DAY, "/v1/statements/{day}"),
         )
         for method, path in named
