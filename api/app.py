@@ -79,7 +79,7 @@ from service.poster import DatabaseAway, Poster, QueueFull
 from service.products.catalogue import Offers, keep_offers_fresh
 from service.reading import BalanceReader
 from service.redemption.placing import ConsentTextDiffers
-from service.redemption.pools import BudgetSpent, ChangeMixed, PoolConflict, PoolNotFound
+from service.redemption.pools import BudgetSpent, ChangeMixed, KeyTaken, PoolConflict, PoolNotFound
 from service.redemption.reading import owners_of
 from service.redemption.sweeping import keep_sweeping
 from service.redemption.waiting import Desk as WaitingDesk
@@ -126,6 +126,7 @@ ERRORS: dict[type[Exception], Callable[[Any], Problem]] = {
     PoolNotShort: lambda _: Problem("pool-not-short"),
     WishTooLarge: lambda error: Problem("wish-too-large", reason=error.reason),
     WishNotFound: lambda _: Problem("wish-not-found"),
+    KeyTaken: lambda _: Problem("idempotency-conflict"),
     ChangeMixed: lambda _: Problem("pool-change-mixed"),
     BudgetSpent: lambda error: Problem("pool-budget-spent", points=str(error.points), fen=str(error.fen)),
     QueueFull: lambda _: Problem("overloaded", headers={"Retry-After": "1"}),

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
+from api.idempotency import read_idempotency_key
 from api.operators import operator_code
 from api.problems import openapi_problems
 from api.v1.activities import Name, Word
@@ -107,22 +108,30 @@ async def put_pool(request: Request) -> Response:
     "/pools/{pool}/changes",
     summary="Change a pool's budget 调整资金池预算",
     responses=openapi_problems(
-        *BODY_PROBLEMS, "pool-not-found", "pool-change-mixed", "pool-budget-spent", "posting-suspended"
+        *BODY_PROBLEMS,
+        "idempotency-key-missing",
+        "idempotency-conflict",
+        "pool-not-found",
+        "pool-change-mixed",
+        "pool-budget-spent",
+        "posting-suspended",
     ),
     openapi_extra=openapi_body(model=PoolChangeWanted),
 )
 async def change_budget(request: Request, pool: str) -> Response:
-    """Pay more in, or take back what nothing was drawn from; the log is told."""
+    """Pay more in, or take back what nothing was drawn from; the log is told. Needs an `Idempotency-Key`: the same
+    again changes nothing."""
     platform = platform_of(request)
     caller = await admit(request, "pools:write")
     content = await read_json(request)
     headers = await charge(request, caller)
+    key = read_idempotency_key(request)
     wanted = parsed(PoolChangeWanted, content)
     platform.watch.require()
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         change = {"points": wanted.points, "fen": wanted.value_fen}
         found = await change_pool(
-            connection, pool_code(pool), **change, by=operator_code(platform, caller), fresh=platform.fresh
+            connection, pool_code(pool), **change, by=operator_code(platform, caller), fresh=platform.fresh, key=key
         )
     return answered(200, pool_view(found), headers, request)
 

@@ -3,7 +3,20 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, LargeBinary, SmallInteger, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlmodel import Field
 
 from service.database import ServiceTable
@@ -45,7 +58,9 @@ class PoolChange(ServiceTable, table=True):
     value_fen: int = Field(sa_column=Column(BigInteger, nullable=False))
     changed_by: str = Field(sa_column=Column(Text, nullable=False))
     reason: str | None = Field(sa_column=Column(Text))
+    call_key: str | None = Field(sa_column=Column(Text))
     changed_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    __table_args__ = (UniqueConstraint("pool", "call_key", name="pool_change_call_key"),)
 
 
 class PoolSlot(ServiceTable, table=True):

@@ -44,6 +44,10 @@ class ChangeMixed(Exception):
     """A change raises a budget or lowers it, never both."""
 
 
+class KeyTaken(Exception):
+    """Another change was made under this key."""
+
+
 class BudgetSpent(Exception):
     """A budget cannot be lowered by more than nothing was drawn from yet."""
 
@@ -104,11 +108,12 @@ _OPEN = """
     ON CONFLICT (pool) DO NOTHING
 """
 _CHANGE = """
-    INSERT INTO service.pool_change (pool, number, action, points, value_fen, changed_by, changed_at, reason)
-    SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6, $7
+    INSERT INTO service.pool_change (pool, number, action, points, value_fen, changed_by, changed_at, reason, call_key)
+    SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8
     FROM service.pool_change WHERE pool = $1
 """
 _LOCK_POOL = "SELECT state FROM service.pool WHERE pool = $1 FOR UPDATE"
+_CHANGED = "SELECT action, points, value_fen FROM service.pool_change WHERE pool = $1 AND call_key = $2"
 _ACTION = {"open": "resumed", "suspended": "suspended", "closed": "closed"}
 _SET_STATE = "UPDATE service.pool SET state = $2 WHERE pool = $1"
 
@@ -153,18 +158,26 @@ async def open_pool(tx: Connection, terms: PoolTerms, *, points: int, fen: int, 
     return True
 
 
-async def change_pool(tx: Connection, pool: str, *, points: int, fen: int, by: str, fresh: Fresh) -> Pool:
-    """Raise a pool's budget, or lower it by negative amounts, and tell the log; the pool afterwards.
+async def change_pool(
+    tx: Connection, pool: str, *, points: int, fen: int, by: str, fresh: Fresh, key: str | None = None
+) -> Pool:
+    """Raise a pool's budget, or lower it by negative amounts, and tell the log; the pool afterwards. The same under the
+    caller's own key again changes nothing.
 
-    Raises PoolNotFound, ChangeMixed, and BudgetSpent when less is left than is to be taken back.
+    Raises PoolNotFound, ChangeMixed, KeyTaken, and BudgetSpent when less is left than is to be taken back.
     """
     if await tx.fetchval(_LOCK_POOL, pool) is None:
         raise PoolNotFound
     if (points < 0 or fen < 0) and (points > 0 or fen > 0):
         raise ChangeMixed
+    action = "lowered" if points < 0 or fen < 0 else "raised"
+    before = await tx.fetchrow(_CHANGED, pool, key) if key else None
+    if before is not None:
+        if tuple(before) != (action, abs(points), abs(fen)):
+            raise KeyTaken
+        return await read_pool(tx, pool)
     terms = (await read_pool(tx, pool)).terms
     slots = [_slot((pool, BUDGET), row) for row in await tx.fetch(_LOCK, pool, BUDGET, _ALL_SLOTS)]
-    action = "lowered" if points < 0 or fen < 0 else "raised"
     if action == "lowered":
         if not draw(slots, (pool, BUDGET), -points, -fen):
             raise BudgetSpent(sum(slot.points for slot in slots), sum(slot.fen for slot in slots))
@@ -173,7 +186,7 @@ async def change_pool(tx: Connection, pool: str, *, points: int, fen: int, by: s
             slot.points += more_points
             slot.fen += more_fen
     await write_slots(tx, slots)
-    await _change(tx, terms, action, abs(points), abs(fen), by, fresh)
+    await _change(tx, terms, action, abs(points), abs(fen), by, fresh, key=key)
     return await read_pool(tx, pool)
 
 
@@ -243,9 +256,10 @@ async def _change(
     by: str,
     fresh: Fresh,
     reason: str | None = None,
+    key: str | None = None,
 ) -> None:
     now = fresh.clock()
-    await tx.execute(_CHANGE, terms.pool, action, points, fen, by, now, reason)
+    await tx.execute(_CHANGE, terms.pool, action, points, fen, by, now, reason, key)
     digest = _digest(terms).hex()
     facts = PoolFacts(terms.programme, action, terms.pool, terms.funder, points, fen, digest, reason)
     await queue_leaf(tx, pool_leaf(facts, now, fresh.random(NONCE_BYTES)))

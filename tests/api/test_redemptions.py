@@ -430,9 +430,15 @@ async def test_pools_are_opened_changed_and_suspended_by_operators(shop: Shop) -
         ({"points": -101, "value_fen": 0}, "pool-budget-spent"),
         ({"points": 10**16, "value_fen": 0}, "malformed-request"),
     ):
-        problem_of(await client.post(changes, headers=operator, json=change), slug)
-    raised = await client.post(changes, headers=operator, json={"points": 50, "value_fen": 500})
-    assert raised.status_code == 200, raised.text
+        problem_of(await client.post(changes, headers=operator | {"Idempotency-Key": slug}, json=change), slug)
+    keyed, more = operator | {"Idempotency-Key": '"a raise"'}, {"points": 50, "value_fen": 500}
+    problem_of(await client.post(changes, headers=operator, json=more), "idempotency-key-missing")
+    for _ in range(2):
+        raised = await client.post(changes, headers=operator | {"Idempotency-Key": "raise-1"}, json=more)
+        assert raised.status_code == 200, raised.text
+    other = await client.post(changes, headers=operator | {"Idempotency-Key": "raise-1"}, json=more | {"points": 51})
+    problem_of(other, "idempotency-conflict")
+    problem_of(await client.post(changes, headers=keyed, json=more), "idempotency-key-missing")
     left = await shop.market.state_of(pool)
     assert (left.left_points, left.left_fen) == (150, 1500)
     assert (await set_pool(shop, pool, "suspended")).status_code == 200
@@ -442,7 +448,8 @@ async def test_pools_are_opened_changed_and_suspended_by_operators(shop: Shop) -
         problem_of(await set_pool(shop, unknown, "open"), "pool-not-found")
         change = {"points": 1, "value_fen": 1}
         problem_of(await client.get(f"/v1/pools/{unknown}"), "pool-not-found")
-        problem_of(await client.post(f"/v1/pools/{unknown}/changes", headers=operator, json=change), "pool-not-found")
+        keyed = operator | {"Idempotency-Key": "raise-2"}
+        problem_of(await client.post(f"/v1/pools/{unknown}/changes", headers=keyed, json=change), "pool-not-found")
     person = shop.api.bearer("participant", str(uuid4()))
     for caller in (person, shop.bank.bearer):
         problem_of(await client.put("/v1/pools", headers=caller, json=terms), "forbidden")

@@ -80,7 +80,9 @@ class Bank:
         ).encode()
         signature = KEY.sign(base)
         call_id = platform.fresh.id()
-        kept = KeptCall(call_id, self.market.bank_id, "k1", nonce, "POST", path, base, signature, digest, content)
+        kept = KeptCall(
+            call_id, self.market.bank_id, "k1", nonce, "POST", path, base, signature, digest, content, lasting=True
+        )
         async with platform.pool.acquire() as tx, tx.transaction():
             assert await keep_calls(tx, [kept], timedelta()) == [True]
         return call_id, sha256(base + b"\n" + signature).hexdigest()

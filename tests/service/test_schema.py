@@ -76,7 +76,7 @@ REFERENCE = {
     "service.bank_file": {"bank_id, day, number"},
     "service.day_closing": {"bank_id, day, side, number"},
     "service.pool": {"pool"},
-    "service.pool_change": {"pool, number"},
+    "service.pool_change": {"pool, number", "pool, call_key"},
     "service.bank": {"bank_id", "uri"},
     "service.bank_change": {"bank_id, changed_at"},
     "service.bank_key": {"bank_id, key_id"},

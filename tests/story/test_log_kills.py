@@ -1,7 +1,7 @@
 """kill -9 of sequencer, publisher and API again and again under load: one history, whatever was cut off when.
 
-Every checkpoint that anybody could see while this went on has to be the root of the first entries of the log as it ends;
-then the log is exported, and verified by the program that shares no code with the writer.
+Every checkpoint that anybody could see while this went on has to be the root of the first entries of the log as it
+ends; then the log is exported, and verified by the program that shares no code with the writer.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -76,7 +77,7 @@ async def kill_again_and_again(directory: Path, order: list[str], seed: int) -> 
             for verb in order:
                 await progress(providers, posting)
                 await asyncio.sleep(chance.uniform(0, 0.3))
-                victims = await asyncio.to_thread(running, lambda verb=verb: served.children(verb))
+                victims = await asyncio.to_thread(running, partial(served.children, verb))
                 kill([chance.choice(victims)], signal.SIGKILL)
             await progress(providers, posting)
         finally:
@@ -108,12 +109,12 @@ async def assert_one_history(served: Served, watcher: Watcher) -> None:
             last.set()
             await looking
             size = await connection.fetchval("SELECT size FROM ledger.log_head")
-        edge, found = Edge(), {0: Edge().root}
+        edge, found = Edge(), {0: Edge().root()}
         rows = await connection.fetch("SELECT leaf FROM ledger.leaf ORDER BY log_index")
         for number, row in enumerate(rows, 1):
             edge.append(leaf_hash(row["leaf"]))
             if number in watcher.seen:
-                found[number] = edge.root
+                found[number] = edge.root()
     finally:
         await connection.close()
     assert {each: found[each] for each in watcher.seen} == watcher.seen

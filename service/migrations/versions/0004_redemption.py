@@ -76,8 +76,10 @@ _SERVICE = """
         value_fen bigint NOT NULL CONSTRAINT pool_change_value_fen_check CHECK (value_fen >= 0),
         changed_by text NOT NULL,
         reason text,
+        call_key text,
         changed_at timestamptz NOT NULL,
         PRIMARY KEY (pool, number),
+        CONSTRAINT pool_change_call_key UNIQUE (pool, call_key),
         CONSTRAINT pool_change_reason_check CHECK ((action IN ('suspended', 'closed')) = (reason IS NOT NULL))
     );
 
