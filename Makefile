@@ -18,7 +18,7 @@ run: ## start the platform with real rides; options: make run ARGS="--exit --jso
 	@$(PYTHON) bootstrap.py run && exec $(BIN)/tanpuhui demo $(ARGS)
 
 test: check ## everything that CI runs: format, lint, types, import direction, tests / 运行全部检查与测试
-	@$(BIN)/pytest -n $(WORKERS) -m "not soak" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not soak" $(ARGS)
 
 check: ## the quick half: format, lint, types, import direction / 快速检查
 	@$(PYTHON) bootstrap.py dev

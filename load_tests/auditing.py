@@ -110,7 +110,9 @@ def watched(words: Sequence[str]) -> Verified:
     assert running.stdout is not None
     answer, after = running.stdout.read(), os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return Verified(running.returncode, json.loads(answer or b"{}"), time.monotonic() - began, used, most)
+    if not answer.strip():
+        sys.exit(f"`python -m {' '.join(words)}` ended with status {running.returncode} and no report")
+    return Verified(running.returncode, json.loads(answer), time.monotonic() - began, used, most)
 
 
 def _memory_mib(session: int) -> float:

@@ -53,6 +53,7 @@ READERS = 500  # participants who read their balance again and again, each with 
 MOST_RIDES_PER_SECOND = 16_000
 MOST_MIXED_PER_SECOND = 10_000
 MOST_HOLDS_PER_SECOND = 5_000
+RECEIPT_SEED = 500
 RIDES_EACH, SAVING_SEED = 3, 1_000  # for everybody who will redeem; every seed from here on is one ride
 ECHO_SHARE = 0.5  # how long an echo lasts beside what it is compared with, which has two of them
 ECHO_BODIES = 1_000
@@ -188,6 +189,7 @@ class _Bench:
         self.mixed = MixedEvents(self.riders, seed=1).batches(BATCH_ITEMS)
         self.grown = {heading: Counter[str]() for heading in STORED}
         self.posted = Counter[str]()
+        self.receipts: list[float] = []
         pids = {name: [pid] for name, pid in platform.pids().items()}
         api = [pid for name, own in pids.items() if name.startswith("api ") for pid in own]
         self.pids = {name: own for name, own in pids.items() if not name.startswith("api ")}
@@ -293,7 +295,10 @@ class _Bench:
     async def _record(self, journey: Journey, seconds: float) -> None:
         sizes = await self._table_sizes() if journey.stored else {}
         seen, before = self.seen[journey.name], cpu_seconds(self.pids)
+        looking = asyncio.create_task(self._receipt(seconds / 2)) if journey.items > 1 else None
         measured = await self._stretch(journey, seconds)
+        if looking is not None:
+            self.receipts.append(await looking)
         queued = await self._drained() if journey.stored else 0
         after = cpu_seconds(self.pids)
         if journey.stored:
@@ -303,6 +308,23 @@ class _Bench:
         seen.measured.append(measured)
         seen.cpu.append({name: after[name] - before[name] for name in after} | {"generator": measured.cpu})
         seen.queued.append(queued)
+
+    async def _receipt(self, after_s: float) -> float:
+        """Post one ride in the middle of a stretch; seconds from its answer until its receipt is there."""
+        await asyncio.sleep(after_s)
+        rider = self.riders[0]
+        headers = {"Authorization": f"Bearer {self.provider}", "Content-Type": EVENT}
+        mine = self.platform.issuer.issue("participant", str(rider.participant_id), ttl=TOKEN_LIFE)
+        body = next(encoded_rides([rider.subject], RECEIPT_SEED + len(self.receipts)))
+        async with httpx.AsyncClient(base_url=self.platform.url, timeout=60) as client:
+            answer = await client.post("/v1/activities", headers=headers, content=body)
+            credit, began = answer.raise_for_status().json()["transfer_id"], time.monotonic()
+            path = f"/v1/participants/{rider.participant_id}/transfers/{credit}/receipt"
+            while (found := await client.get(path, headers={"Authorization": f"Bearer {mine}"})).status_code != 200:
+                if time.monotonic() - began > DRAINED_WITHIN_S:
+                    raise LoadFailed(f"no receipt after {DRAINED_WITHIN_S:.0f} s: {found.text[:500]}")
+                await asyncio.sleep(0.05)
+        return time.monotonic() - began
 
     async def _stretch(self, journey: Journey, seconds: float) -> Measured:
         measured = await drive(
@@ -383,6 +405,7 @@ class _Bench:
                 ),
             ],
             targets=TARGETS,
+            receipts=self.receipts,
         )
 
     def _ratios(self, place: int, journey: Journey, echoes: Sequence[float]) -> list[float]:

@@ -55,7 +55,7 @@ def main() -> None:
     }
     for name, result in results.items():
         _say(f"{name} process(es): " + ", ".join(f"{key} {value:,}" for key, value in result.items()))
-    clean = all(run.status == 0 for run in runs.values())
+    clean = all(run.status == 0 for run in (*runs.values(), *alone.values()))
     print(json.dumps({"machine": describe_machine(), "entries": size, "clean": clean, "processes": results}))
     if not clean:
         sys.exit("an honest bundle was found fault with")

@@ -1,5 +1,6 @@
 """What `make bench` found, as a Markdown table, a chart and a JSON object."""
 
+import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ class Figures:
     stored: Mapping[str, Stored]
     journeys: Sequence[JourneyFigures]
     targets: Sequence[Target]
+    receipts: Sequence[float]  # seconds from a credit's answer to its receipt, each while batches were posted
 
     def reached(self, target: Target) -> tuple[float, bool]:
         """The figure a target is about, and whether it is high enough."""
@@ -121,6 +123,7 @@ class Figures:
             "settings": dict(self.settings),
             "participants": self.participants,
             "journeys": {journey.name: _rounded(asdict(journey)) for journey in self.journeys},
+            "receipt_seconds": [round(seconds, 2) for seconds in self.receipts],
             "bytes_per_activity": {name: round(stored.bytes_per_activity) for name, stored in self.stored.items()},
             "targets": [
                 {**asdict(target), "found": round(self.reached(target)[0], 4), "passed": self.reached(target)[1]}
@@ -128,6 +131,16 @@ class Figures:
             ],
             "passed": all(self.reached(target)[1] for target in self.targets),
         }
+
+
+def _receipt_lines(seconds: Sequence[float]) -> tuple[str, str]:
+    """How long a credit waited for its receipt while batches were posted; two seconds are allowed."""
+    middle, most, count = statistics.median(seconds), max(seconds), len(seconds)
+    return (
+        f"批量报送期间，入账后 {middle:.2f} s 可取得回执（{count} 次，最慢 {most:.2f} s）；要求不超过 2 s。",
+        f"While batches were posted, a credit had its receipt {middle:.2f} s after its answer, {most:.2f} s at most "
+        f"of {count}; 2 s are allowed.",
+    )
 
 
 def _rounded(value: Any) -> Any:
@@ -184,6 +197,10 @@ def markdown(figures: Figures) -> str:
         "## 速率与延迟 Rates and latencies",
         "",
         *_table(_RATE_HEADS, [_journey_row(journey) for journey in figures.journeys]),
+        "## 回执 Receipts",
+        "",
+        *_receipt_lines(figures.receipts),
+        "",
         "## 混合批量的结论 What became of the mixed batches",
         "",
         *_table(("", "条数 items", "占比 share"), _outcome_rows(figures)),

@@ -147,21 +147,23 @@ def hold_facts(draw: st.DrawFn) -> HoldFacts:
         units=draw(st.integers(1, AMOUNT_MAX)),
         value_fen=draw(st.integers(0, AMOUNT_MAX)),
         terms=draw(digests),
-        expires_at=draw(moments).replace(microsecond=0),
+        expires_at=draw(st.datetimes(datetime(2100, 1, 1), datetime(2999, 12, 31))).replace(microsecond=0, tzinfo=UTC),  # noqa: DTZ001
         signature=draw(st.none() | digests),
     )
 
 
 @st.composite
-def step_facts(draw: st.DrawFn) -> StepFacts:
-    """What the leaf of a capture, a release or a refund states beside the transfer."""
+def step_facts(draw: st.DrawFn, *, capture: bool = False) -> StepFacts:
+    """What the leaf of a capture, a release or a refund states beside the transfer. Only banks capture, and sign."""
+    authority = "bank" if capture else draw(st.sampled_from(["bank", "participant", "operator", "rule"]))
     return StepFacts(
         bank=draw(uris),
         pool=draw(codes),
         units=draw(st.integers(1, AMOUNT_MAX)),
         value_fen=draw(st.integers(0, AMOUNT_MAX)),
-        authority=draw(st.sampled_from(["bank", "participant", "operator", "rule"])),
-        signature=draw(st.none() | digests),
+        authority=authority,
+        signature=draw(digests) if authority == "bank" else None,
+        decision=None if capture else draw(st.none() | digests),
     )
 
 

@@ -37,6 +37,11 @@ MIGRATIONS = {
     "0001_ledger_log_and_activities.py": "2d864337c75adb1a25c91e47b6e84842dadfbca1bfa438530a6aa5606f3221d6",
     "0002_what_counts.py": "d3ca83fa0b1f4c6e8da5143252b493a0303787fe4ca318dd07192a85a03285f8",
     "0003_the_log_is_signed.py": "cabbef268500353dbfaceae4181686fc190abbfa91eb7a2da6ea36782ee6acf3",
+    "0004_redemption.py": "c622afb3ef03659e315230509b0a04f0723663e62ad6821523988acdfa145b61",
+    "0005_products.py": "3577bda2b5565baaab163bee38b0a0f87202f7b18720245bfecf2f6ddc2801d1",
+    "0006_banks.py": "fe05abd03ca2fea8e8da0eb41d3ffec6fd8f9bb9e1714c16df442d532bc4d191",
+    "0007_webhooks.py": "2c59284ceab5a499813ddc7c7f25bc211f5f086c5654710437126cdf68620095",
+    "0008_settlement.py": "e8ffc2507bd758d0bc6744be09f6ce0d08d8fa1a451b37483d3ee84e71112c69",
 }
 
 _PROGRAM = """

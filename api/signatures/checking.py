@@ -5,6 +5,7 @@ The values of components and the algorithms are a library's; its own verifier, w
 and would take as long as all the rest, stands beside this one in the tests.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from service.jws import Public, load_public_key
 
 LONGEST_LIFE = timedelta(minutes=5)  # from `created` on; a nonce is remembered for longer
 EARLIEST = timedelta(seconds=30)  # so far may the bank's clock be ahead
+_PLAIN_FIELDS = frozenset({"content-digest", "idempotency-key"})
 NONCE_LENGTH = (16, 128)  # characters; 16 of base64 hold 96 random bits
 
 
@@ -104,13 +106,7 @@ def algorithm_of(public: Public) -> type[HTTPSignatureAlgorithm]:
 
 def _verified(message: Message, claimed: Claimed, public: Public) -> bytes:
     """The signature base, of which the signature is. Raises SignatureFault."""
-    values: dict[str, str] = {}
-    try:
-        resolver = _resolver(message)
-        for name in claimed.components:
-            values[name] = resolver.resolve(Item(name))
-    except HTTPMessageSignaturesException:  # what is covered is not there, or the address is none
-        raise SignatureFault("signature") from None
+    values = _plain_values(message, claimed) or _resolved(message, claimed)
     base = _base(values, claimed)
     if not all(value.replace("\t", " ").isprintable() for value in values.values()) or not base.isascii():
         raise SignatureFault("signature")  # a line more than was covered could be hidden in a value
@@ -120,6 +116,34 @@ def _verified(message: Message, claimed: Claimed, public: Public) -> bytes:
     except (InvalidSignature, HTTPMessageSignaturesException):
         raise SignatureFault("signature") from None
     return base.encode("ascii")
+
+
+_PLAIN_ADDRESS = re.compile(r"https?://([a-z0-9.-]+(?::[0-9]{2,5})?)(/[A-Za-z0-9._~/-]*)")
+_DEFAULT_PORTS = (":80", ":443")
+
+
+def _plain_values(message: Message, claimed: Claimed) -> dict[str, str] | None:
+    """The values of components that nobody could read differently, in a tenth of the library's time; None where there
+    is anything else."""
+    address = _PLAIN_ADDRESS.fullmatch(message.url)
+    if address is None or address[1].endswith(_DEFAULT_PORTS) or not message.method.isupper():
+        return None
+    known = {"@method": message.method, "@authority": address[1], "@path": address[2]}
+    values: dict[str, str] = {}
+    for name in claimed.components:
+        value = known.get(name) or (message.field(name) if name in _PLAIN_FIELDS else None)
+        if value is None or value != value.strip() or not value.isprintable():
+            return None
+        values[name] = value
+    return values
+
+
+def _resolved(message: Message, claimed: Claimed) -> dict[str, str]:
+    try:
+        resolver = _resolver(message)
+        return {name: resolver.resolve(Item(name)) for name in claimed.components}
+    except HTTPMessageSignaturesException:  # what is covered is not there, or the address is none
+        raise SignatureFault("signature") from None
 
 
 def _resolver(message: Message) -> Any:

@@ -1,8 +1,10 @@
 """Read the fields of an HTTP message signature (RFC 9421, 4), strictly: one signature of ours, plain components, no
 name twice. Nothing that is read here is believed before the signature is."""
 
+import base64
 import hashlib
 import hmac
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,10 +81,41 @@ class Claimed:
     params_text: str
 
 
+# One signature in the one way that a serializer writes it: of such a text there are no two readings.
+_PLAIN_INPUT = re.compile(
+    r'([a-z*][a-z0-9_.*-]*)=(\(("[@a-z0-9-]+"(?: "[@a-z0-9-]+")*)\)((?:;[a-z]+=(?:"[ !#-\[\]-~]*"|[1-9][0-9]{0,14}))+))'
+)
+_PLAIN_SIGNATURE = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]{85}[AQgw]==):")
+_PLAIN_PARAMETER = re.compile(r';([a-z]+)=(?:"([^"]*)"|([0-9]+))')
+
+
+def _read_plain(message: Message) -> Claimed | None:
+    """What nearly every bank sends, read in a tenth of the time; None for anything else, also where it is at fault."""
+    stated, signed = message.field("signature-input"), message.field("signature")
+    if stated is None or signed is None or len(stated) > LONGEST_FIELD:
+        return None
+    one, other = _PLAIN_INPUT.fullmatch(stated), _PLAIN_SIGNATURE.fullmatch(signed)
+    if one is None or other is None or one[1] != other[1]:
+        return None
+    found = _PLAIN_PARAMETER.findall(one[4])
+    parameters: dict[str, Any] = {name: int(number) if number else text for name, text, number in found}
+    components = tuple(one[3][1:-1].split('" "'))
+    known = parameters.keys() <= PARAMETERS and len(parameters) == len(found)
+    numbers = {name for name, _, number in found if number}
+    if not known or numbers - {"created", "expires"} or parameters.keys() & {"created", "expires"} != numbers:
+        return None
+    if parameters.get("tag") != TAG or len(components) > MOST_COMPONENTS or len(set(components)) < len(components):
+        return None
+    return Claimed(one[1], components, parameters, base64.b64decode(other[2]), one[2])
+
+
 def read_signature(message: Message) -> Claimed:
     """The one signature that carries our tag. Raises SignatureFault."""
     for name in SINGLE:
         message.field(name)
+    plain = _read_plain(message)
+    if plain is not None:
+        return plain
     inputs, signatures = (_dictionary(message, name) for name in ("signature-input", "signature"))
     ours = [label for label, (_, parameters) in inputs.items() if parameters.get("tag") == TAG]
     if not ours:

@@ -7,6 +7,7 @@ that tell of no transfer, go to `read_leaf`.
 """
 
 import re
+from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from itertools import pairwise
@@ -144,12 +145,14 @@ CAPTURE = re.compile(
 )
 RELEASE = re.compile(
     f'{{"at":"({_MOMENT})","authority":"({_CODE})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})",'
-    f'"decision":{_or_null(_HEX32)},"hold":"({_UUID7})","kind":"release","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},'
+    f'"decision":{_or_null(_HEX32)},"hold":"({_UUID7})","kind":"release","lines":\\[({_LINES})\\],'
+    f'"nonce":"{_HEX16}",{_PARTICIPANT},'
     f'"pool":"({_CODE})","programme":"({_CODE})","reason":"({_CODE})","region":"({_CODE})",{_STEP_SIGNED},{_STEP_END}'
 )
 REFUND = re.compile(
     f'{{"at":"({_MOMENT})","authority":"({_CODE})","bank":"({_URI})","counter":"({_NUMBER})","day":"({_DAY})",'
-    f'"decision":{_or_null(_HEX32)},"kind":"refund","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},"pool":"({_CODE})",'
+    f'"decision":{_or_null(_HEX32)},"kind":"refund","lines":\\[({_LINES})\\],"nonce":"{_HEX16}",{_PARTICIPANT},'
+    f'"pool":"({_CODE})",'
     f'"programme":"({_CODE})","reason":"({_CODE})","region":"({_CODE})","reverses":"({_UUID7})",{_STEP_SIGNED},'
     f"{_STEP_END}"
 )
@@ -163,6 +166,32 @@ FORMS = {
     "refund": REFUND,
 }
 """The expression of each kind of transfer but a credit."""
+
+
+def _signed_by_its_bank(groups: tuple[str | None, ...]) -> bool:
+    """Whether a release or a refund has a signature where, and only where, the bank is the authority."""
+    return (groups[1] == "bank") == (groups[13] is not None)
+
+
+_AGREE: dict[str, Callable[[tuple[str | None, ...]], bool]] = {
+    "hold": lambda groups: str(groups[0]) < str(groups[4]),  # moments of one form are in order as texts, too
+    "release": _signed_by_its_bank,
+    "refund": _signed_by_its_bank,
+}
+"""By kind: what two groups of its expression say must fit together, as `read_leaf` asks."""
+
+
+def parts_of(text: str, kind: str) -> tuple[str, ...] | None:
+    """What the expression of a kind takes out of a leaf; None where it is no leaf of it, or the kind has none.
+
+    text  of which is_plain() holds
+    """
+    form = FORMS.get(kind)
+    match = None if form is None else form.fullmatch(text)
+    if match is None or (kind in _AGREE and not _AGREE[kind](match.groups())):
+        return None
+    return match.groups()
+
 
 _EACH_LINE = re.compile(
     r'"amount":"([0-9]+)","asset":"(\w+)"(?:,"class":"(\w+)")?(?:,"expires":(?:null|"([0-9-]+)"))?'
@@ -216,7 +245,7 @@ def fits(text: str) -> bool:
     credit = CREDIT.fullmatch(text)
     if credit is not None:
         return claims_in_order(credit[2])
-    return any(form.fullmatch(text) is not None for form in FORMS.values())
+    return any(parts_of(text, kind) is not None for kind in FORMS)
 
 
 def fault_of(entry: bytes) -> str | dict[str, Any]:

@@ -6,6 +6,7 @@ below zero, whatever order the chunks were read in.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,14 @@ from ledger.verify.transfers import CAPTURE_KIND, HOLD_KIND, Transfer
 
 Notices = Sequence[tuple[int, dict[str, Any]]]
 _POINTS = re.compile(r'"amount":"([0-9]+)","asset":"points"')
+_SIGNS = {"opened": 1, "raised": 1, "lowered": -1}
+_SHUT = ("suspended", "closed")
+# What a pool may be before it is put into a state; from its opening on it may be drawn on, as after it was resumed.
+_BEFORE = {
+    "suspended": ("resumed", "closed"),
+    "resumed": ("suspended", "closed"),
+    "closed": ("resumed", "suspended"),
+}
 
 
 @dataclass(slots=True)
@@ -35,11 +44,13 @@ class Course:
 
 @dataclass(slots=True)
 class Drawn:
-    """What a chunk does to one pool: the courses of points and of fen, and the first hold that draws on it."""
+    """What a chunk does to one pool: the courses of points and of fen, and of the holds that draw on it the first, in
+    the chunk and after each entry about the pool."""
 
     points: Course = field(default_factory=Course)
     fen: Course = field(default_factory=Course)
-    first: int | None = None
+    firsts: list[int] = field(default_factory=list)
+    changed: bool = True
 
 
 @dataclass(slots=True)
@@ -91,7 +102,9 @@ class Draws:
         pool = self.pools.setdefault((programme, profile.pool), Drawn())
         sign = -1 if profile.kind == HOLD_KIND else 1
         if profile.kind == HOLD_KIND:
-            pool.first = index if pool.first is None else pool.first
+            if pool.changed:
+                pool.firsts.append(index)
+                pool.changed = False
             if "co2e_mg" in one.lines:
                 self.givers.add(one.participant)
         pool.points.move(sign * points, index)
@@ -101,25 +114,32 @@ class Draws:
         """Take in the leaf of a change of a pool's budget; any other is none of its concern."""
         if fields["kind"] == "pool":
             pool = self.pools.setdefault((fields["programme"], fields["pool"]), Drawn())
-            sign = -1 if fields["action"] == "lowered" else 1
+            sign = _SIGNS.get(fields["action"], 0)
             pool.points.move(sign * int(fields["points"]), index)
             pool.fen.move(sign * int(fields["value"]), index)
+            pool.changed = True
 
 
 def check_pools(draws: Sequence[Draws], notices: Notices, findings: Findings) -> None:
-    """Pools are opened once, before anything is drawn on them, keep funder and terms, and are never below zero.
+    """Pools are opened once, before anything is drawn on them, keep funder and terms, are never below zero, and are not
+    drawn on while they are suspended or closed.
 
     draws   of every chunk, in the order of the log
     """
-    opened = _opened(notices, findings)
+    opened, states = _opened(notices, findings)
     points: dict[tuple[str, str], int] = {}
     fen: dict[tuple[str, str], int] = {}
     for drawn in draws:
         for key, pool in drawn.pools.items():
             where = " ".join(key)
-            if pool.first is not None and opened.get(key, pool.first) >= pool.first:
-                findings.add("pool", f"opened before entry {pool.first}", "not opened", pool.first, where)
+            if pool.firsts and opened.get(key, pool.firsts[0]) >= pool.firsts[0]:
+                findings.add("pool", f"opened before entry {pool.firsts[0]}", "not opened", pool.firsts[0], where)
                 opened[key] = -1  # said once
+            changes = states.get(key, [])
+            for hold in pool.firsts:
+                place = bisect_left(changes, (hold, ""))
+                if place and changes[place - 1][1] in _SHUT:
+                    findings.add("pool", "a pool that may be drawn on", changes[place - 1][1], hold, where)
             for left, course, unit in ((points, pool.points, "points"), (fen, pool.fen, "fen")):
                 before = left.get(key, 0)
                 if before + course.lowest < 0:
@@ -128,23 +148,36 @@ def check_pools(draws: Sequence[Draws], notices: Notices, findings: Findings) ->
                 left[key] = before + course.change
 
 
-def _opened(notices: Notices, findings: Findings) -> dict[tuple[str, str], int]:
-    """By programme and code: the entry that opened a pool."""
+def _opened(
+    notices: Notices, findings: Findings
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], list[tuple[int, str]]]]:
+    """By programme and code: the entry that opened a pool, and what state it was put into, by which entries."""
     opened: dict[tuple[str, str], int] = {}
     terms: dict[tuple[str, str], str] = {}
+    states: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for index, fields in notices:
         if fields["kind"] != "pool":
             continue
         key, stated = (fields["programme"], fields["pool"]), f"{fields['funder']} {fields['terms']}"
-        where = " ".join(key)
-        if fields["action"] == "opened" and key in opened:
+        action, where = fields["action"], " ".join(key)
+        if action == "opened" and key in opened:
             findings.add("pool", "opened once", f"opened by entry {opened[key]}", index, where)
-        elif fields["action"] != "opened" and key not in opened:
-            findings.add("pool", "opened before", fields["action"], index, where)
+        elif action != "opened" and key not in opened:
+            findings.add("pool", "opened before", action, index, where)
         if terms.setdefault(key, stated) != stated:
             findings.add("pool", f"funder and terms {terms[key]}", stated, index, where)
         opened.setdefault(key, index)
-    return opened
+        if action in _BEFORE:
+            mine = states.setdefault(key, [])
+            before = mine[-1][1] if mine else "resumed"
+            if before not in _BEFORE[action]:
+                wanted = " or ".join(sorted(_BEFORE[action]))
+                findings.add("pool", f"a pool that is {wanted}, to be {action}", before, index, where)
+            if (fields["points"], fields["value"]) != ("0", "0"):
+                told = f"{fields['points']} points, {fields['value']} fen"
+                findings.add("pool", f"no change of the budget where it is {action}", told, index, where)
+            mine.append((index, action))
+    return opened, states
 
 
 def last_of_days(draws: Sequence[Draws]) -> dict[tuple[str, str], int]:

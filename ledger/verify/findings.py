@@ -82,8 +82,8 @@ CODES: dict[str, tuple[str, str]] = {
         "份数、积分、减排量与金额与冻结成比例且不超过余额",
     ),
     "hold-time": (
-        "a hold ends after it was placed, is captured before its end, and lapses from its end on",
-        "冻结截止晚于设立，扣减在截止前，过期在截止后",
+        "a hold is captured before its end, and lapses from its end on",
+        "冻结的扣减在截止前，过期在截止后",
     ),
     "hold-offer": ("a hold is of an offer that is listed then", "冻结所属优惠当时在列"),
     "hold-bank": (
@@ -95,8 +95,8 @@ CODES: dict[str, tuple[str, str]] = {
         "扣减与解冻针对本人尚有余额的冻结，银行与资金池一致",
     ),
     "step-authority": (
-        "a step is on the authority that its reason calls for, and signed where that is the bank's",
-        "各步骤依其原因之权，银行所为者须有签名",
+        "a step is on the authority that its reason calls for",
+        "各步骤依其原因之权",
     ),
     "capture-lines": ("a capture takes what is held, from its first lines", "扣减按冻结分录先后取用"),
     "release": ("a release has a known reason, and a rest is left by a capture", "解冻原因已知，剩余解冻之前有扣减"),
@@ -108,8 +108,9 @@ CODES: dict[str, tuple[str, str]] = {
     "refund-lines": ("a refund gives back what the capture took, debts first", "退还分录与扣减相符，先还欠额"),
     # what belongs to nobody
     "pool": (
-        "a pool is opened once, before anything draws on it, and stays its funder's",
-        "资金池先开立一次，出资方不变",
+        "a pool is opened once, before anything draws on it, stays its funder's, and is not drawn on while it is "
+        "suspended or closed",
+        "资金池先开立一次，出资方不变，暂停或关闭期间不得支取",
     ),
     "pool-overdrawn": ("no pool is ever below zero, in points and in fen", "资金池的积分与金额在任何位置均不为负"),
     "listing": (
@@ -117,8 +118,9 @@ CODES: dict[str, tuple[str, str]] = {
         "产品与优惠依次上架、暂停、恢复、下架",
     ),
     "statement": (
-        "a bank's statements are numbered day by day, cover all of a day that is over, and are closed as issued",
-        "银行对账单逐日连续编号，覆盖已结束当日的全部条目，关账与出具一致",
+        "a bank's statements are numbered day by day, cover all of a day that is over, and are closed as issued, "
+        "by the rule or an operator",
+        "银行对账单逐日连续编号，覆盖已结束当日的全部条目，关账与出具一致且依规则或运营方",
     ),
     "rule-approval": ("a rule leaf bears good signatures in both roles", "规则叶子有两方有效签名"),
     "rule-late": ("a document is approved before anything is credited under it", "规则先审批后入账"),

@@ -17,6 +17,7 @@ _NEXT = {
     "taken_down": ("listed", "resumed", "suspended"),
 }
 _OPEN = ("listed", "resumed")
+CLOSING_AUTHORITIES = ("rule", "operator")  # for the platform; the bank's own closing is a signed call
 
 
 def check_listings(notices: Notices, findings: Findings) -> dict[str, list[tuple[int, bool]]]:
@@ -86,6 +87,9 @@ def check_statements(
             issued = stated.open.pop(day, None)
             if issued != same:
                 findings.add("statement", " ".join(issued or ("issued before",)), " ".join(same), index, where)
+            if fields["authority"] not in CLOSING_AUTHORITIES:
+                wanted = f"closed by {' or '.join(CLOSING_AUTHORITIES)}"
+                findings.add("statement", wanted, fields["authority"], index, where)
             continue
         firsts.setdefault(bank, day)
         if fields["sequence"] != str(stated.number + 1):

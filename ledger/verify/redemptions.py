@@ -99,7 +99,8 @@ class Redemptions:
             self._refund(step, holding)
 
     def _check_signature(self, step: Step) -> None:
-        """A bank's signature is there where the bank acts, and only a bank that has a key acts."""
+        """Only a bank that has a key acts, and signs with one that stands. That it signs where it acts, and nowhere
+        else, its leaf has shown already."""
         profile, index = step.profile, step.entry
         keys = self._board.banks.get(profile.bank, ())
         if profile.kind == HOLD_KIND or not profile.signed:
@@ -108,16 +109,10 @@ class Redemptions:
                 self._add("hold-bank", f"a key of {profile.bank} that was announced before", "none", index)
         elif not any(stands(key, index, step.at) for key in keys):
             self._add("hold-bank", f"a key of {profile.bank} that stands at {step.at}", "none", index)
-        acts = "bank" if profile.kind == CAPTURE_KIND else profile.authority
-        if acts and (acts == "bank") != profile.signed:
-            wanted = "a signature" if acts == "bank" else f"none, as it is the {acts}'s"
-            self._add("step-authority", wanted, "none" if acts == "bank" else "a signature", index)
 
     def _hold(self, step: Step, holding: Holding) -> None:
         index, offer = step.entry, step.profile.offer
         self._expect("hold-lines", holding.expected_hold(step.lines), step)
-        if step.expires_at <= step.at:
-            self._add("hold-time", f"an end after {step.at}", step.expires_at, index)
         if not self._board.is_listed(offer, index):
             self._add("hold-offer", "an offer that is listed", offer, index)
         for name, amount in (*_amounts(step.lines).items(), ("value", step.value)):

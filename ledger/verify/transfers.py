@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ledger.journal import KINDS
-from ledger.verify.canonical import FORMS
+from ledger.verify.canonical import parts_of
 
 (
     CREDIT_KIND, REVERSAL_KIND, LAPSE_KIND, MATURITY_KIND, HOLD_KIND, CAPTURE_KIND, RELEASE_KIND, REFUND_KIND,
@@ -89,9 +89,8 @@ def take_apart(text: str) -> Transfer | None:
     """
     at = text.find(_KIND) + len(_KIND)
     kind = text[at : at + _BEYOND].partition('"')[0]
-    form = FORMS.get(kind)
-    match = form.fullmatch(text) if form is not None else None
-    return None if match is None else _PARTS[kind](match.groups())
+    parts = parts_of(text, kind)
+    return None if parts is None else _PARTS[kind](parts)
 
 
 Groups = tuple[str, ...]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256, sha512
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -18,6 +18,9 @@ from ledger.verify.jwk import public_of, thumbprint, verify_bytes
 _FIELDS = {"base", "body", "content_digest", "index", "jwk", "kid", "method", "path", "signature"}
 _DIGEST = re.compile(r"(sha-256|sha-512)=:([A-Za-z0-9+/]+=*):")
 _ENTRIES = "tile/entries/"
+_REQUESTS = ("", "v1", "bank", "requests")
+_REDEMPTIONS = ("", "v1", "bank", "redemptions")
+_REDEMPTION = len(_REDEMPTIONS)  # the place of a redemption's id in a path
 
 
 def calls_path(number: int) -> str:
@@ -49,10 +52,40 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def fault_of(call: Mapping[str, Any], leaf: Mapping[str, Any], keys: Mapping[str, frozenset[str]]) -> str | None:
+class Shown(NamedTuple):
+    """A call as the ground of an entry.
+
+    entry       the entry's index
+    call        SHA-256 of what was signed, hex, or the entry's `signature` where the call is not there: the same for
+                one call
+    redemption  the redemption that the path of a refund's call names
+    whole       whether a capture's call asks for all that is left
+    """
+
+    entry: int
+    call: str
+    redemption: str = ""
+    whole: bool = False
+
+
+def shown_for(index: int, call: Mapping[str, Any] | None, leaf: Mapping[str, Any]) -> Shown:
+    """What a call, of which fault_of() found nothing, is the ground of; None stands for a call that is not there or is
+    none."""
+    if call is None:
+        return Shown(index, leaf["signature"])
+    signed = sha256(call["base"].encode("ascii")).hexdigest()
+    if leaf["kind"] == "refund":
+        return Shown(index, signed, str(_identity(call["path"].split("/")[_REDEMPTION])))
+    return Shown(index, signed, whole=leaf["kind"] == "capture" and _body(call).get("units") is None)
+
+
+def fault_of(
+    call: Mapping[str, Any], leaf: Mapping[str, Any], keys: Mapping[str, frozenset[str]], offer: str | None = None
+) -> str | None:
     """What is wrong with a call as the ground of an entry; None where nothing is.
 
     keys   by bank: thumbprints of its keys
+    offer  the id of a hold's offer, as its document says; None where that is not there
     """
     try:
         base, signature = str(call["base"]).encode("ascii"), bytes.fromhex(call["signature"])
@@ -69,9 +102,14 @@ def fault_of(call: Mapping[str, Any], leaf: Mapping[str, Any], keys: Mapping[str
                 return f"{mine} is not the one that was signed"
         if not _is_of(call["content_digest"], base64.b64decode(call["body"], validate=True)):
             return "another body than the one that was signed"
-        return _about(call, leaf)
+        if call["method"] != "POST" or not _leads_to(call["path"], leaf):
+            return f"a call for something else, {call['method']} {call['path']}"
+        for name, asked, wanted in _asked(_body(call), leaf, offer):
+            if asked != wanted:
+                return f"a call with {name} {asked}"
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         return str(error) or type(error).__name__
+    return None
 
 
 def _is_of(digest: str, body: bytes) -> bool:
@@ -80,23 +118,61 @@ def _is_of(digest: str, body: bytes) -> bool:
     return bool(named) and all(base64.b64decode(value) == made[name] for name, value in named.items())
 
 
-def _about(call: Mapping[str, Any], leaf: Mapping[str, Any]) -> str | None:
-    """Whether it is about this entry: the redemption or the capture stands in its path, units and reason in its
-    body."""
-    named = leaf.get("hold") or leaf.get("reverses")
-    if named is not None and UUID(named) not in map(_identity, unquote(str(call["path"])).split("/")):
-        return f"a call about something else than {named}"
-    if leaf["kind"] in ("capture", "refund"):
-        said = orjson.loads(base64.b64decode(call["body"]) or b"{}")
-        for name in ("units", "reason"):
-            if said.get(name) is not None and name in leaf and str(said[name]) != leaf[name]:
-                return f"a call with {name} {said[name]}"
-    return None
+def _body(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What it asks for. Raises ValueError for a body that is no object."""
+    asked = orjson.loads(base64.b64decode(call["body"]) or b"{}")
+    if not isinstance(asked, dict):
+        raise ValueError("a body that is no object")
+    return asked
+
+
+def _leads_to(path: str, leaf: Mapping[str, Any]) -> bool:
+    """Whether a path is the one of this kind and reason. Ids may be written in any form; the redemption of a refund is
+    any, and is looked at with the other entries."""
+    wanted: tuple[str | UUID | None, ...]
+    match leaf["kind"], leaf.get("reason"):
+        case ("hold", _):
+            wanted = _REQUESTS
+        case ("capture", _) | ("release", "rest"):
+            wanted = (*_REDEMPTIONS, UUID(leaf["hold"]), "capture")
+        case ("release", "voided"):
+            wanted = (*_REDEMPTIONS, UUID(leaf["hold"]), "void")
+        case ("refund", _):
+            wanted = (*_REDEMPTIONS, None, "captures", UUID(leaf["reverses"]), "refund")
+        case ("statement", _):
+            wanted = ("", "v1", "statements", leaf["day"], "closing")
+        case _:
+            return False
+    parts = path.split("/")
+    if len(parts) != len(wanted):
+        return False
+    for part, each in zip(parts, wanted, strict=True):
+        found = unquote(part) if isinstance(each, str) else _identity(part)
+        if found is None or (each is not None and found != each):
+            return False
+    return True
+
+
+def _asked(body: Mapping[str, Any], leaf: Mapping[str, Any], offer: str | None) -> Iterator[tuple[str, object, object]]:
+    """What the body asks for by name, and what the entry says; units of a capture may be left to the hold."""
+    kind, units = leaf["kind"], body.get("units")
+    if kind == "hold":
+        yield "units", str(units), leaf["units"]
+        yield "offer", body.get("offer"), offer if offer is not None else body.get("offer")
+    elif kind == "capture" and units is not None:
+        yield "units", str(units), leaf["units"]
+    elif kind == "release" and leaf["reason"] == "rest":
+        yield "final", body.get("final"), True
+    elif kind == "refund":
+        yield "reason", body.get("reason"), leaf["reason"]
+    elif kind == "statement":
+        yield "statement", body.get("statement"), leaf["digest"]
+        yield "file", body["file"], leaf["file"]
 
 
 def _identity(part: str) -> UUID | None:
     """A part of a path as an id, however the bank wrote it."""
     try:
-        return UUID(part)
+        return UUID(unquote(part))
     except ValueError:
         return None

@@ -9,7 +9,8 @@ from service.audit.findings import Open
 from service.products.model import MG_PER_G, Facts, Offer, price, reasons, year_before
 
 UNKNOWN_FACTS = frozenset({"covered", "available_points"})
-"""What no bundle shows of a person: the register of covered entities, and points at a moment within a batch."""
+"""What no entry shows of a person: the register of covered entities, and points at a moment within a batch. What was
+decided by stands in the terms of a hold."""
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class HoldTold:
-    """A hold as the first pass hands it on."""
+    """A hold as the first pass hands it on; `covered` is None where its terms are not there."""
 
     entry: int
     participant: str
@@ -43,6 +44,8 @@ class HoldTold:
     kind: str
     region: str
     expires_at: str
+    covered: bool | None
+    available_points: int
 
 
 class Eligibility:
@@ -72,7 +75,8 @@ class Eligibility:
         if told.points != offer.points(told.units, facts):
             wanted = f"{price(offer, facts)} points for each of {told.units} units"
             self._find("offer-price", wanted, told.points, told.entry, told.participant)
-        unknown = tuple(one for one in offer.conditions if UNKNOWN_FACTS & set(one.formula.expression.names))
+        missing = UNKNOWN_FACTS if told.covered is None else frozenset()
+        unknown = tuple(one for one in offer.conditions if missing & set(one.formula.expression.names))
         if unknown:
             self._open.add("eligibility", f"entry {told.entry}")
         known = tuple(one for one in offer.conditions if one not in unknown)
@@ -91,8 +95,8 @@ class Eligibility:
             verified_g=verified // MG_PER_G,
             redeemed_units_this_year=sum(units for when, units in standing if when[:4] == told.day[:4]),
             redeemed_before=any(units > 0 for _, units in standing),
-            covered=False,
-            available_points=0,
+            covered=bool(told.covered),
+            available_points=told.available_points,
             day=day,
         )
 

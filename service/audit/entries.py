@@ -18,6 +18,7 @@ from ledger.leaves import evidence_commitment, settlement_commitment
 from ledger.units import CO2e
 from ledger.verify.findings import Findings
 from ledger.verify.moments import AHEAD, shanghai_day
+from service.audit.calls import Shown
 from service.audit.circumstances import GRAMS_PENDING, POINTS_PENDING, Circumstances, circumstances_of
 from service.audit.completeness import NO_SCENARIO
 from service.audit.documents import Documents, read_documents
@@ -83,6 +84,7 @@ class EntriesRead:
     manifests  the leaves of day manifests, by index
     notices    those of pools, listings and statements
     steps      holds, and what became of them
+    shown      the banks' calls that they and the statements name
     uses       by digest of a document: credits under it
     """
 
@@ -94,6 +96,7 @@ class EntriesRead:
     manifests: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     notices: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
     uses: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
 
@@ -113,6 +116,7 @@ class _Reader:
         documents: Documents = read_documents(job.directory, job.papers, str(job.scratch))
         shared = (documents, self.evidence, self.find, self.out.open, self.out.checked)
         self.steps = Steps(job.directory, job.number, *shared)
+        self.out.shown = self.steps.shown
         self.histories = Handing(job.scratch, HISTORIES, job.number, job.partitions)
         self.things = Handing(job.scratch, THINGS, job.number, job.partitions)
         self.groups: dict[tuple[str, ...], _Group] = {}
@@ -135,6 +139,8 @@ class _Reader:
                     out.manifests.append((index, _manifest(leaf)))
                 elif kind in _NOTICES:
                     out.notices.append((index, leaf))
+                    if kind == "statement":
+                        self.steps.call(index, leaf)
                 out.checked[kind] += 1
                 if index in self.job.samples:
                     out.samples.append(sample_of(self.job.samples[index], index, leaf, self.event))
@@ -373,7 +379,7 @@ class _Reader:
         if step.kind == HOLD_KIND:
             record: tuple[Any, ...] = (
                 HOLD, index, step.participant, step.transfer, step.offer, step.units, step.points, step.at, step.day,
-                leaf["participant_kind"], leaf["region"], leaf["expires_at"],
+                leaf["participant_kind"], leaf["region"], leaf["expires_at"], step.covered, step.available_points,
             )  # fmt: skip
         else:
             record = (STEP, index, step.kind, step.participant, step.transfer, step.named, step.units)

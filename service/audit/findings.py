@@ -98,8 +98,9 @@ LEFT: dict[str, Words] = {
     "offer-missing": ("holds of an offer whose document is missing or cannot be read", "权益文档缺失或无法读取的冻结"),
     "statement-missing": ("statements whose document is missing or cannot be read", "文档缺失或无法读取的对账单"),
     "eligibility": (
-        "holds of an offer that asks for what the log does not show: registers, points at a moment",
-        "权益条件涉及日志之外的信息：名录、当时积分",
+        "holds whose terms were erased, of an offer that asks for what the log does not show: registers, points at a "
+        "moment",
+        "条款已删除且权益条件涉及日志之外的信息：名录、当时积分",
     ),
     "rule-missing": ("entries under a document that is missing or cannot be read", "规则文档缺失或无法读取的条目"),
     "entry-unread": ("entries of a bundle of the log that cannot be read", "日志分片无法读取的条目"),

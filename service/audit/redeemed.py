@@ -22,7 +22,8 @@ _DOCUMENT = """
     LIMIT 1
 """
 
-# Only a hold and its steps have units: the other leaves are passed by without a look-up.
+# Only a hold and its steps have units: the other leaves are passed by without a look-up. The call by which a bank
+# closed a day is found by the day.
 _CALLS = """
     SELECT l.log_index, c.key_id, c.method, c.path, c.signature_base, c.signature, c.content_digest, c.body,
         k.public_key
@@ -32,6 +33,20 @@ _CALLS = """
     JOIN service.signed_call c USING (call_id)
     LEFT JOIN service.bank_key k USING (bank_id, key_id)
     WHERE l.log_index >= $1 AND l.log_index < $2 AND position('"units":"'::bytea IN l.leaf) > 0
+    UNION ALL
+    SELECT l.log_index, c.key_id, c.method, c.path, c.signature_base, c.signature, c.content_digest, c.body,
+        k.public_key
+    FROM ledger.leaf l,
+    LATERAL (SELECT CASE WHEN position('"kind":"statement"'::bytea IN l.leaf) > 0
+        THEN convert_from(l.leaf, 'UTF8')::jsonb END AS told OFFSET 0) AS s
+    JOIN service.bank b ON b.uri = s.told ->> 'bank',
+    LATERAL (SELECT call_id FROM service.day_closing
+        WHERE bank_id = b.bank_id AND day = (s.told ->> 'day')::date AND side = 'bank'
+        ORDER BY number DESC LIMIT 1) AS d
+    JOIN service.signed_call c USING (call_id)
+    LEFT JOIN service.bank_key k USING (bank_id, key_id)
+    WHERE l.log_index >= $1 AND l.log_index < $2 AND l.participant_id IS NULL
+        AND s.told ->> 'signature' IS NOT NULL
     ORDER BY 1
 """
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from ledger.leaves import utc_second
 from ledger.verify.findings import Findings
+from service.audit.calls import Shown, calls_path
 from service.audit.documents import Documents
+from service.audit.evidence import CHUNK
 from service.audit.findings import Open
 from service.audit.steps import HOLD, Step
 from service.redemption.terms import PoolTerms
@@ -22,17 +24,56 @@ _MEASURED = ("units", "points", "value_fen", "co2e_mg")
 
 
 def check_redemptions(
-    steps: Sequence[Step], leaves: Leaves, documents: Documents, findings: Findings, open_: Open
+    steps: Sequence[Step],
+    leaves: Leaves,
+    shown: Sequence[Shown],
+    documents: Documents,
+    findings: Findings,
+    open_: Open,
 ) -> None:
     """Everything that is asked here.
 
-    steps   in the order of the log
+    steps, shown   in the order of the log
     """
     for digest, reason in sorted(documents.unreadable.items()):
         findings.add("document-form", "a document that can be read", reason, None, f"documents/{digest}.json")
     check_statements(steps, leaves, documents, findings, open_)
     check_limits(steps, leaves, documents, findings)
     check_products(steps, leaves, documents, findings)
+    check_calls(steps, shown, findings)
+
+
+def check_calls(steps: Sequence[Step], shown: Sequence[Shown], findings: Findings) -> None:
+    """A signed call is the ground of one entry only, but for a capture and the release of its rest. The call of a
+    refund names the redemption of its capture, and a capture without units takes all that is left."""
+    by_entry, by_transfer = {step.entry: step for step in steps}, {step.transfer: step for step in steps}
+    calls = {one.entry: one for one in shown}
+    left: Counter[str] = Counter()
+    for step in steps:
+        call, hold = calls.get(step.entry), hold_of(step, by_transfer)
+        if call is not None and hold is not None:
+            if step.kind == "capture" and call.whole and step.units != left[hold.transfer]:
+                _find_call(findings, f"all {left[hold.transfer]} units that are left", step.units, call)
+            if step.kind == "refund" and call.redemption not in ("", hold.transfer):
+                _find_call(findings, f"a call about {hold.transfer}", call.redemption, call)
+        if hold is not None and step.kind != "refund":
+            left[hold.transfer] += step.units if step.kind == HOLD else -step.units
+    first: dict[str, Shown] = {}
+    rests: set[str] = set()
+    for one in shown:
+        before = first.setdefault(one.call, one)
+        rest, captured = by_entry.get(one.entry), by_entry.get(before.entry)
+        if rest is not None and rest.reason == "rest":
+            of_it = captured is not None and (captured.kind, captured.named) == ("capture", rest.named)
+            if not of_it or one.call in rests:
+                _find_call(findings, "the call of its capture", f"the call of entry {before.entry}", one)
+            rests.add(one.call)
+        elif before is not one:
+            _find_call(findings, "a call of its own", f"the call of entry {before.entry}", one)
+
+
+def _find_call(findings: Findings, expected: str, found: object, call: Shown) -> None:
+    findings.add("signed-call", expected, found, call.entry, calls_path(call.entry // CHUNK))
 
 
 def check_statements(

@@ -227,7 +227,8 @@ class _Replaying:
         documents = read_documents(self.out.bundle.directory, self.papers, str(self.scratch))
         steps = [step for part in entries for step in part.steps]
         notices = [notice for part in entries for notice in part.notices]
-        check_redemptions(steps, notices, documents, self.out.findings, self.out.open)
+        shown = [one for part in entries for one in part.shown]
+        check_redemptions(steps, notices, shown, documents, self.out.findings, self.out.open)
 
     def _uses(self, entries: Sequence[EntriesRead]) -> list[RuleUse]:
         uses = sum((part.uses for part in entries), Counter[str]())

@@ -10,7 +10,7 @@ import orjson
 
 from ledger.hold_leaves import terms_commitment
 from ledger.leaves import utc_second
-from service.audit.calls import calls_path, fault_of, read_calls
+from service.audit.calls import Shown, calls_path, fault_of, read_calls, shown_for
 from service.audit.documents import Documents
 from service.audit.evidence import EvidenceLines, evidence_path
 from service.audit.findings import Open
@@ -24,6 +24,7 @@ class Step(NamedTuple):
 
     named    the hold that a capture or a release draws on, or the capture that a refund takes back
     offer    the digest of a hold's offer
+    covered, available_points   of its person, as the terms of a hold say; `covered` is None where they are not there
     """
 
     entry: int
@@ -42,12 +43,15 @@ class Step(NamedTuple):
     points: int
     value_fen: int
     co2e_mg: int
+    covered: bool | None = None
+    available_points: int = 0
 
 
 class Steps:
     """Of one chunk.
 
-    find   takes a finding
+    find    takes a finding
+    shown   the calls of its entries
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Steps:
         self._documents, self._evidence, self._number = documents, evidence, number
         self._find, self._open, self._checked = find, open_, checked
         self._calls, self._strays = read_calls(directory / calls_path(number))
+        self.shown: list[Shown] = []
 
     def take(self, index: int, leaf: dict[str, Any]) -> Step:
         """Look at one. Raises what is raised of fields that are none."""
@@ -87,14 +92,14 @@ class Steps:
             int(leaf["value"]),
             amounts["co2e_mg"],
         )
+        offer = self._documents.offers.get(step.offer)
         if step.kind == HOLD:
-            self._terms(index, leaf, step)
-            offer = self._documents.offers.get(step.offer)
+            step = self._terms(index, leaf, step)
             if offer is None:
                 self._open.add("offer-missing", f"entry {index}")
             else:
                 self._offered(index, leaf, step, offer)
-        self._call(index, leaf)
+        self.call(index, leaf, None if offer is None else offer.id)
         return step
 
     def finish(self) -> None:
@@ -102,46 +107,56 @@ class Steps:
         for stray in (*self._strays, *(f"index {index}" for index in self._calls)):
             self._find("call-extra", "the call of an entry that names it", stray, None, calls_path(self._number))
 
-    def _call(self, index: int, leaf: dict[str, Any]) -> None:
-        call = self._calls.pop(index, None) if leaf["signature"] is not None else None
+    def call(self, index: int, leaf: dict[str, Any], offer: str | None = None) -> None:
+        """Look at the call that a step, or the closing of a statement, names. `offer` is the id of a hold's offer."""
         if leaf["signature"] is None:
             return
-        where = calls_path(self._number)
+        call, where = self._calls.pop(index, None), calls_path(self._number)
         if call is None:
             self._find("signed-call", f"the call {leaf['signature']}", "none", index, where)
-            return
-        self._checked["calls"] += 1
-        fault = fault_of(call, leaf, self._documents.keys)
-        if fault is not None:
-            self._find("signed-call", "the bank's signed call for this", fault, index, where)
+        else:
+            self._checked["calls"] += 1
+            fault = fault_of(call, leaf, self._documents.keys, offer)
+            if fault is not None:
+                self._find("signed-call", "the bank's signed call for this", fault, index, where)
+                call = None
+        self.shown.append(shown_for(index, call, leaf))
 
-    def _terms(self, index: int, leaf: dict[str, Any], step: Step) -> None:
+    def _terms(self, index: int, leaf: dict[str, Any], step: Step) -> Step:
+        """Hold one against what was agreed; with what that says of the person."""
         line, where = self._evidence.of(index), evidence_path(self._number)
         if line is None:
             self._open.add("terms-erased", f"entry {index}")
-            return
+            return step
         terms = line.get("terms")
         if not isinstance(terms, str):
             self._find("evidence-form", "the terms of a hold", "another record", index, where)
-            return
+            return step
         self._checked["terms"] += 1
         committed = terms_commitment(line["salt"], terms.encode())
         if committed != leaf["terms"]:
             self._find("terms", leaf["terms"], committed, index, where)
-            return
+            return step
         said = orjson.loads(terms)
         ends = datetime.fromisoformat(leaf["expires_at"]) - datetime.fromisoformat(leaf["at"])
         agreed = {
             "bank": step.bank,
+            "co2e_mg": str(step.co2e_mg),
             "hold_seconds": str(round(ends.total_seconds())),
             "offer_digest": step.offer,
             "points": str(step.points),
+            "pool": step.pool,
+            "redemption": step.transfer,
             "units": str(step.units),
             "value_fen": str(step.value_fen),
         }
         for name, value in agreed.items():
             if said.get(name) != value:
                 self._find("terms-of", f"{name} {value}", said.get(name), index, where)
+        covered, points = said["facts"]["covered"], int(said["facts"]["available_points"])
+        if not isinstance(covered, bool) or points < 0:
+            raise ValueError("the facts of a hold's terms")
+        return step._replace(covered=covered, available_points=points)
 
     def _offered(self, index: int, leaf: dict[str, Any], step: Step, offer: Offer) -> None:
         """What the offer says of any hold of it; what depends on the person comes in the second pass."""

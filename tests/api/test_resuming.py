@@ -64,9 +64,16 @@ def test_however_often_it_is_interrupted_it_comes_to_the_same(
             break
         except ImportStopped:
             continue
-    # Two equal events may be decided in either order where batches cross; only their sums are the same then
-    assert without_time(report) == without_time(whole)
-    if "same" not in kinds or concurrency == 1:
+    told, wanted = without_time(report), without_time(whole)
+    if "same" in kinds and concurrency > 1:
+        # Of two equal events in batches that cross, one with a lost answer, both may be answered as repeats: credited
+        # once, and the report of the run that was cut off tells of a repeat more.
+        for one in (told, wanted):
+            assert one["credited"] + sum(one["refused"].values()) == one["posted"]
+        assert told["posted"] == wanted["posted"]
+        assert told["credited"] <= wanted["credited"]
+    else:
+        assert told == wanted
         assert lines_of(folder / "cut.csv", 5) == lines_of(folder / "whole.csv", 5)
         assert lines_of(folder / "cut-outcomes.csv", 5) == lines_of(folder / "whole-outcomes.csv", 5)
     state = read_state(state_path(folder / "cut.csv"), OF)

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from service.audit.findings import CODES
 from service.banks.calls import KeptCall, keep_calls
 from service.banks.registry import RegisteredBankKey, register_bank_key
+from service.database import Connection
 from service.jws import read_public_key
 from service.products.model import Offer
 from service.redemption.commands import Order, Redeemed
 from service.redemption.placing import Agreed, FromBank, build_hold
 from service.settlement.closing import issue_due
+from service.settlement.reconciling import close_by_bank, read_day
 from service.worker import drain
 from tests.audit.audited import RULES
 from tests.audit.history import TOMORROW, Publishing
@@ -42,9 +44,10 @@ async def make_redeemed(database: Database, folder: Path) -> Path:
             bank = Bank(await open_market(api, database))
             await bank.register_key()
             await _redeem(bank)
-        await drain(publishing.pool)
-        async with publishing.pool.acquire() as connection:
-            assert await issue_due(connection, TOMORROW) == 1
+            await drain(publishing.pool)
+            async with publishing.pool.acquire() as connection:
+                assert await issue_due(connection, TOMORROW) == 1
+                await bank.close(connection)
         await publishing.export(folder / "bundle")
     return folder / "bundle"
 
@@ -93,7 +96,7 @@ class Bank:
         agreed = Agreed(units, points, offer.text_version, fresh.clock())
         asked = None
         if began:
-            kept, signature = await self.signed("/v1/bank/requests", {"offer": offer.id, "units": str(units)})
+            kept, signature = await self.signed("/v1/bank/requests", {"offer": offer.id, "units": units})
             asked = FromBank(fresh.id(), "loan-1", kept, signature)
         money = call(f"participant:{person.participant_id}", None, f"{offer.id} {units}")
         command = build_hold(UUID(person.participant_id), offer, self.market.bank_id, agreed, money, fresh, asked)
@@ -109,7 +112,7 @@ class Bank:
 
     async def capture(self, held: Redeemed, units: int | None, *, final: bool = False) -> Redeemed:
         path = f"/v1/bank/redemptions/{held.redemption.redemption_id}/capture"
-        body = {"units": None if units is None else str(units), "final": final}
+        body = {"units": units, "final": final}
         command = self.market.capture(held, units, final=final)
         return await self.market.done(replace(command, order=await self._order(command.order, path, body)))
 
@@ -124,6 +127,19 @@ class Bank:
         path = f"/v1/bank/redemptions/{redemption}/captures/{captured.step.transfer_id}/refund"
         body = {"reason": command.reason}
         return await self.market.done(replace(command, order=await self._order(command.order, path, body)))
+
+    async def close(self, tx: Connection) -> None:
+        """Close the one day that has a statement."""
+        platform, bank_id = self.market.api.platform, self.market.bank_id
+        day = await tx.fetchval("SELECT day FROM service.bank_statement")
+        digest = (await read_day(tx, bank_id, day)).digest
+        body = {"statement": digest, "file": None}
+        call_id, _ = await self.signed(f"/v1/statements/{day}/closing", body)
+        async with tx.transaction():
+            closed = await close_by_bank(
+                tx, bank_id, day, statement=digest, file=None, call_id=call_id, fresh=platform.fresh
+            )
+        assert closed.state == "closed"
 
     async def _order(self, order: Order, path: str, body: dict[str, Any]) -> Order:
         kept, signature = await self.signed(path, body)
@@ -148,7 +164,23 @@ async def _redeem(bank: Bank) -> None:
                 "unit": "g",
                 "at_least": 100,
                 "because": {"zh": "须有骑行", "en": "it is for those who ride"},
-            }
+            },
+            {
+                "id": "some-points",
+                "title": {"zh": "有积分", "en": "Some points"},
+                "value": "available_points",
+                "unit": "1",
+                "at_least": 20,
+                "because": {"zh": "须有积分", "en": "it is for those who have points"},
+            },
+            {
+                "id": "not-covered",
+                "title": {"zh": "未纳入", "en": "Not covered"},
+                "value": "covered",
+                "unit": "1",
+                "at_most": 0,
+                "because": {"zh": "不面向纳入者", "en": "it is not for those a trading scheme covers"},
+            },
         ],
     )
     person, other = await market.person(rides=4), await market.person(rides=2)

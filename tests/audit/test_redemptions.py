@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.hold_leaves import terms_commitment
 from service.audit.replay import Replay, replay
 from service.audit.report import as_text, document
 from tests.audit.redeemed import OF_REDEMPTIONS, make_redeemed
@@ -41,7 +42,7 @@ async def test_a_bundle_with_redemptions_is_clean(bundle: Path) -> None:
     found = looked_at(bundle)
     assert found.clean, (found.verified.findings.shown, found.findings.shown)
     assert {name: found.checked[name] for name in ("hold", "capture", "release", "refund", "terms", "calls")} == {
-        "hold": 4, "capture": 4, "release": 2, "refund": 1, "terms": 4, "calls": 10,
+        "hold": 4, "capture": 4, "release": 2, "refund": 1, "terms": 4, "calls": 11,
     }  # fmt: skip
     assert found.open.counts == {"day-not-closed": 2}
     assert {one["kind"]: one["points"] for one in document(found)["redemptions"]} == {
@@ -90,6 +91,12 @@ ENTRIES: dict[str, tuple[Callable[[Leaves], Leaves], str]] = {
     "another kind of participant": (edited(told(participant_kind="firm"), "hold"), "participant"),
     "another statement": (edited(told(digest=AB), "statement"), "file-missing"),
     "another sequence": (edited(told(sequence="2"), "statement"), "statement-entries"),
+    "another closing": (edited(told(signature=AB), "statement", 1), "signed-call"),
+    "a closing on another file": (edited(told(file=AB), "statement", 1), "signed-call"),
+    "a closing by an operator that the bank did not sign": (edited(told(signature=None), "statement", 1), "call-extra"),
+    "a void in place of a rest": (edited(told(reason="voided"), "release"), "signed-call"),
+    "a rest in place of a void": (edited(told(reason="rest"), "release", 1), "signed-call"),
+    "units that the bank did not ask for": (edited(told(units="3"), "hold"), "signed-call"),
     "another listing": (edited(told(version="7"), "listing", -1), "listing-document"),
     "a product that was taken down": (taken_down, "offer-product"),
 }
@@ -185,6 +192,63 @@ async def test_changed_terms_are_found_and_erased_ones_are_told(bundle: Path, tm
     put_lines(folder / "evidence/000.jsonl", evidence)
     relist(folder)
     assert codes(looked_at(folder)) == {"terms"}
+
+
+def reterm(folder: Path, bundle: Path, place: int, **changes: Any) -> Replay:
+    """Replay the bundle with other terms of a hold, to which the log commits again."""
+    evidence = lines_of(bundle / "evidence/000.jsonl")
+    line = [each for each in evidence if "terms" in each][place]
+    line["terms"] = canonical(json.loads(line["terms"]) | changes).decode()
+    committed = terms_commitment(bytes.fromhex(line["salt"]), line["terms"].encode())
+
+    def change(entries: list[bytes]) -> Iterable[bytes]:
+        leaves = [json.loads(entry) for entry in entries]
+        leaves[int(line["index"])]["terms"] = committed
+        return map(canonical, leaves)
+
+    rewrite(bundle, folder, change)
+    put_lines(folder / "evidence/000.jsonl", evidence)
+    relist(folder)
+    return looked_at(folder)
+
+
+GROUNDS = {
+    "available_points": "200",
+    "covered": False,
+    "redeemed_before": False,
+    "redeemed_units_this_year": "0",
+    "verified_g": "400",
+}
+TERMS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "another bank's": ({"bank": "https://other.example"}, {"terms-of"}),
+    "another's": ({"redemption": "019de0e8-34b9-7000-8000-000000000000"}, {"terms-of"}),
+    "other grams": ({"co2e_mg": "1"}, {"terms-of"}),
+    "another pool": ({"pool": "x"}, {"terms-of"}),
+    "other units": ({"units": "7"}, {"terms-of"}),
+    "other points": ({"points": "7"}, {"terms-of"}),
+    "another value": ({"value_fen": "7"}, {"terms-of"}),
+    "another person's register": ({"facts": GROUNDS | {"covered": True}}, {"eligible"}),
+    "enough points": ({"facts": GROUNDS | {"available_points": "20"}}, set()),
+    "too few points": ({"facts": GROUNDS | {"available_points": "19"}}, {"eligible"}),
+    "no facts": ({"facts": {}}, {"entry", "call-extra", "statement-entries"}),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+async def test_terms_are_held_against_their_hold(name: str, bundle: Path, tmp_path: Path) -> None:
+    changes, wanted = TERMS[name]
+    found = reterm(tmp_path / "bundle", bundle, 3, **changes)
+    assert codes(found) == wanted, found.findings.shown
+
+
+async def test_what_the_register_said_is_open_once_the_terms_are_erased(bundle: Path, tmp_path: Path) -> None:
+    folder = copied(bundle, tmp_path)
+    evidence = lines_of(folder / "evidence/000.jsonl")
+    assert sum("terms" in line for line in evidence) == 4
+    put_lines(folder / "evidence/000.jsonl", [line for line in evidence if "terms" not in line])
+    relist(folder)
+    found = looked_at(folder)
+    assert (found.clean, found.open.counts["terms-erased"], found.open.counts["eligibility"]) == (True, 4, 2)
 
 
 async def test_a_changed_document_is_found(bundle: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.errors import LeafInvalid
 from ledger.hold_leaves import (
     HoldFacts,
     StepFacts,
     capture_leaf,
+    decision_commitment,
     hold_leaf,
     refund_leaf,
     release_leaf,
@@ -26,7 +28,7 @@ from ledger.hold_leaves import (
 )
 from ledger.journal import AMOUNT_MAX, PARTICIPANT_KINDS, Line, Transfer
 from ledger.leaf_reading import read_leaf
-from ledger.leaves import evidence_commitment, settlement_commitment
+from ledger.leaves import evidence_commitment, settlement_commitment, utc_second
 from tests.strategies import hold_facts, nonces, step_facts, transfers
 
 RIDER = UUID("5b0f6c1e-7d3a-4c57-9a36-0d4f4b2c9a11")
@@ -60,6 +62,8 @@ FACTS = HoldFacts(
 )
 GRAMS = Line("available", "held", "co2e_mg", 240, "behaviour", 2026)
 STEP = StepFacts(bank=FACTS.bank, pool=FACTS.pool, units=1, value_fen=150, signature="33" * 32)
+DECISION = b'{"dispute":"01936f5c-0000-7000-8000-000000000004","v":"1"}'
+DECIDED = replace(STEP, authority="operator", signature=None, decision=decision_commitment(SALT, DECISION))
 CAPTURE = replace(
     HOLD,
     transfer_id=CAPTURE_ID,
@@ -106,20 +110,66 @@ MADE: dict[str, Callable[[], bytes]] = {
         replace(RELEASE, reason="lapsed"), "firm", replace(STEP, units=4, authority="rule", signature=None), bytes(16)
     ),
     "refund": lambda: refund_leaf(REFUND, "citizen", replace(STEP, authority="operator", signature=None), NONCE),
+    "refund by a decision": lambda: refund_leaf(REFUND, "citizen", DECIDED, NONCE),
+    "refund that the bank asked for": lambda: refund_leaf(replace(REFUND, reason="cancelled"), "firm", STEP, bytes(16)),
+    "release by a decision": lambda: release_leaf(
+        replace(RELEASE, reason="withdrawn"), "citizen", replace(DECIDED, units=3, value_fen=450), NONCE
+    ),
 }
 
 
 def test_the_terms_are_committed_to_under_a_prefix_of_their_own() -> None:
     by_hand = hashlib.sha256(b"tanpuhui/terms/1\n" + SALT + TERMS).hexdigest()
     assert terms_commitment(SALT, TERMS) == by_hand
-    assert len({by_hand, evidence_commitment(SALT, TERMS), settlement_commitment(SALT, TERMS)}) == 3
-    with pytest.raises(ValueError, match="32 bytes, not 31"):
-        terms_commitment(bytes(31), TERMS)
+    decided = hashlib.sha256(b"tanpuhui/decision/1\n" + SALT + TERMS).hexdigest()
+    assert decision_commitment(SALT, TERMS) == decided
+    assert len({by_hand, decided, evidence_commitment(SALT, TERMS), settlement_commitment(SALT, TERMS)}) == 4
+    for commitment in (terms_commitment, decision_commitment):
+        with pytest.raises(ValueError, match="32 bytes, not 31"):
+            commitment(bytes(31), TERMS)
 
 
 def test_a_hold_ends_on_a_whole_second() -> None:
     with pytest.raises(ValueError, match="whole second"):
         hold_leaf(HOLD, "citizen", replace(FACTS, expires_at=AT), NONCE)
+
+
+@pytest.mark.parametrize("later_s", [-1, 0, 1])
+def test_a_hold_ends_after_it_began(later_s: int) -> None:
+    began = AT.replace(microsecond=0)
+    facts = replace(FACTS, expires_at=began + timedelta(seconds=later_s))
+    fields = json.loads(hold_leaf(HOLD, "citizen", FACTS, NONCE)) | {"expires_at": utc_second(facts.expires_at)}
+    if later_s > 0:
+        assert read_leaf(hold_leaf(HOLD, "citizen", facts, NONCE)) == fields
+        return
+    with pytest.raises(ValueError, match="after it began"):
+        hold_leaf(HOLD, "citizen", facts, NONCE)
+    with pytest.raises(LeafInvalid, match="expires_at is not after at"):
+        read_leaf(rfc8785.dumps(fields))
+
+
+@pytest.mark.parametrize("kind", ["capture", "release", "refund"])
+@pytest.mark.parametrize("authority", ["bank", "participant", "operator", "rule"])
+def test_a_signature_is_there_where_and_only_where_the_bank_acts(kind: str, authority: str) -> None:
+    write, transfer = {
+        "capture": (capture_leaf, CAPTURE),
+        "release": (release_leaf, RELEASE),
+        "refund": (refund_leaf, REFUND),
+    }[kind]
+    if kind == "capture" and authority != "bank":
+        return
+    for signature in (None, "33" * 32):
+        facts = replace(STEP, authority=authority, signature=signature)
+        fields = json.loads(write(transfer, "citizen", STEP, NONCE)) | {"signature": signature}
+        if kind != "capture":
+            fields["authority"] = authority
+        if (authority == "bank") == (signature is not None):
+            assert read_leaf(write(transfer, "citizen", facts, NONCE)) == fields
+            continue
+        with pytest.raises(ValueError, match="authority"):
+            write(transfer, "citizen", facts, NONCE)
+        with pytest.raises(LeafInvalid, match="signature"):
+            read_leaf(rfc8785.dumps(fields))
 
 
 def _read_back(leaf: bytes, transfer: Transfer, kind: str, facts: HoldFacts | StepFacts) -> dict[str, Any]:
@@ -146,20 +196,21 @@ def test_what_is_written_about_a_hold_is_read_back(
 
 
 @given(
-    transfers("capture"), transfers("release"), transfers("refund"), st.sampled_from(PARTICIPANT_KINDS), step_facts(),
-    nonces,
+    transfers("capture"), transfers("release"), transfers("refund"), st.sampled_from(PARTICIPANT_KINDS),
+    step_facts(capture=True), step_facts(), nonces,
 )  # fmt: skip
 def test_what_is_written_about_a_step_is_read_back(
-    capture: Transfer, release: Transfer, refund: Transfer, kind: str, facts: StepFacts, nonce: bytes
-) -> None:
-    fields = _read_back(capture_leaf(capture, kind, facts, nonce), capture, kind, facts)
+    capture: Transfer, release: Transfer, refund: Transfer, kind: str, captured: StepFacts, facts: StepFacts,
+    nonce: bytes,
+) -> None:  # fmt: skip
+    fields = _read_back(capture_leaf(capture, kind, captured, nonce), capture, kind, captured)
     assert fields["hold"] == str(capture.hold_id)
     fields = _read_back(release_leaf(release, kind, facts, nonce), release, kind, facts)
-    said = fields["hold"], fields["reason"], fields["authority"]
-    assert said == (str(release.hold_id), release.reason, facts.authority)
+    said = fields["hold"], fields["reason"], fields["authority"], fields["decision"]
+    assert said == (str(release.hold_id), release.reason, facts.authority, facts.decision)
     fields = _read_back(refund_leaf(refund, kind, facts, nonce), refund, kind, facts)
-    said = fields["reverses"], fields["reason"], fields["authority"]
-    assert said == (str(refund.reverses), refund.reason, facts.authority)
+    said = fields["reverses"], fields["reason"], fields["authority"], fields["decision"]
+    assert said == (str(refund.reverses), refund.reason, facts.authority, facts.decision)
 
 
 def test_every_field_is_described_in_the_section_of_its_kind() -> None:

@@ -20,6 +20,7 @@ from ledger.errors import LeafInvalid
 from ledger.journal import AMOUNT_MAX
 from ledger.leaf_reading import read_leaf
 from ledger.notices import (
+    POOL_ACTIONS,
     EpochFacts,
     FormerLog,
     KeyFacts,
@@ -60,8 +61,10 @@ SEAL = SealFacts(
 )
 
 POOL = PoolFacts("demo", "opened", "demo-pool", "https://funder.example", 40_000, 300_000, "77" * 32)
+SUSPENDED = replace(POOL, action="suspended", points=0, value_fen=0, reason="by_operator")
 LISTING = ListingFacts("demo", "listed", "offer", "demo-offer", 2, "88" * 32, ("office-7", "bureau-3"))
 STATEMENT = StatementFacts("demo", "https://bank.example/green", date(2026, 11, 21), "issued", 1, "99" * 32, 70_000)
+CLOSED = replace(STATEMENT, state="closed", authority="operator", file="aa" * 32, signature="bb" * 32)
 
 MADE: dict[str, Callable[[], bytes]] = {
     "key": lambda: key_leaf(KEY, AT, NONCE),
@@ -77,6 +80,9 @@ MADE: dict[str, Callable[[], bytes]] = {
     "seal of an empty log": lambda: seal_leaf(replace(SEAL, size=0, participants=0, totals=()), AT, NONCE),
     "pool": lambda: pool_leaf(POOL, AT, NONCE),
     "pool that is lowered by money alone": lambda: pool_leaf(replace(POOL, action="lowered", points=0), AT, bytes(16)),
+    "pool that is suspended": lambda: pool_leaf(SUSPENDED, AT, bytes(16)),
+    "pool that is resumed": lambda: pool_leaf(replace(SUSPENDED, action="resumed", reason=None), AT, bytes(16)),
+    "pool that is closed": lambda: pool_leaf(replace(SUSPENDED, action="closed"), AT, bytes(16)),
     "listing": lambda: listing_leaf(LISTING, AT, NONCE),
     "listing of a product that is taken down": lambda: listing_leaf(
         replace(LISTING, action="taken_down", document_kind="product", approvers=(), reason="evidence-expired"),
@@ -84,8 +90,9 @@ MADE: dict[str, Callable[[], bytes]] = {
     ),
     "statement": lambda: statement_leaf(STATEMENT, AT, NONCE),
     "statement that is closed": lambda: statement_leaf(
-        replace(STATEMENT, state="closed", sequence=AMOUNT_MAX, size=0), AT, bytes(16)
+        replace(STATEMENT, state="closed", sequence=AMOUNT_MAX, size=0, authority="rule"), AT, bytes(16)
     ),
+    "statement that is closed on a file": lambda: statement_leaf(CLOSED, AT, bytes(16)),
 }  # fmt: skip
 
 
@@ -143,10 +150,12 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "reason": [*_CODES, None],
     },
     "pool": {
-        "action": ["", "Opened", "closed", None],
+        "action": ["", "Opened", "suspended", "closed", None],
         "funder": _URIS,
         "points": _COUNTS,
         "pool": [*_CODES, None],
+        "reason": [*_CODES, "by_operator"],
+        "signature": [each for each in _DIGESTS if each is not None],
         "terms": _DIGESTS,
         "value": _COUNTS,
     },
@@ -160,12 +169,15 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "version": [*_COUNTS, "0"],
     },
     "statement": {
+        "authority": [*_CODES, "rule"],
         "bank": _URIS,
         "day": _DAYS,
         "digest": _DIGESTS,
+        "file": [*(each for each in _DIGESTS if each is not None), "11" * 32],
         "sequence": [*_COUNTS, "0"],
+        "signature": [*(each for each in _DIGESTS if each is not None), "11" * 32],
         "size": _COUNTS,
-        "state": ["", "Issued", "open", None],
+        "state": ["", "Issued", "open", "closed", None],
     },
     "seal": {
         "day": _DAYS,
@@ -271,15 +283,47 @@ def test_two_people_approve_a_listing_and_whoever_takes_down_says_why() -> None:
             listing_leaf(replace(LISTING, action=action, reason=reason), AT, NONCE)
 
 
+def test_whoever_suspends_or_closes_a_pool_says_why() -> None:
+    for action in POOL_ACTIONS:
+        shut = action in ("suspended", "closed")
+        facts = replace(SUSPENDED, action=action, reason="by_operator" if shut else None)
+        fields = json.loads(pool_leaf(facts, AT, NONCE))
+        assert read_leaf(rfc8785.dumps(fields)) == fields
+        wrong = None if shut else "by_operator"
+        with pytest.raises(ValueError, match="says why"):
+            pool_leaf(replace(facts, reason=wrong), AT, NONCE)
+        with pytest.raises(LeafInvalid, match="pool: a reason"):
+            read_leaf(rfc8785.dumps(fields | {"reason": wrong}))
+    signed = json.loads(pool_leaf(POOL, AT, NONCE)) | {"signature": "11" * 32}
+    assert read_leaf(rfc8785.dumps(signed)) == signed
+
+
+@pytest.mark.parametrize(("state", "authority"), [("issued", "rule"), ("issued", "operator"), ("closed", None)])
+def test_a_closed_statement_has_an_authority_and_an_issued_one_has_none(state: str, authority: str | None) -> None:
+    with pytest.raises(ValueError, match="authority"):
+        statement_leaf(replace(STATEMENT, state=state, authority=authority), AT, NONCE)
+    fields = json.loads(statement_leaf(STATEMENT, AT, NONCE)) | {"state": state, "authority": authority}
+    with pytest.raises(LeafInvalid, match="statement: authority"):
+        read_leaf(rfc8785.dumps(fields))
+
+
+@pytest.mark.parametrize("field", ["file", "signature"])
+def test_an_issued_statement_has_no_file_and_no_signature(field: str) -> None:
+    fields = json.loads(statement_leaf(STATEMENT, AT, NONCE)) | {field: "11" * 32}
+    with pytest.raises(LeafInvalid, match="statement: an issued one"):
+        read_leaf(rfc8785.dumps(fields))
+
+
 @given(codes, codes, uris, counts, counts, digests, moments, nonces)
 def test_what_is_written_about_a_pool_is_read_back(
     programme: str, pool: str, funder: str, points: int, value_fen: int, terms: str, at: datetime, nonce: bytes
 ) -> None:
-    for action in ("opened", "raised", "lowered"):
-        facts = PoolFacts(programme, action, pool, funder, points, value_fen, terms)
+    for action in POOL_ACTIONS:
+        reason = "x" if action in ("suspended", "closed") else None
+        facts = PoolFacts(programme, action, pool, funder, points, value_fen, terms, reason)
         fields = read_leaf(pool_leaf(facts, at, nonce))
         assert (fields["points"], fields["value"]) == (str(points), str(value_fen))
-        for name in ("programme", "action", "pool", "funder", "terms"):
+        for name in ("programme", "action", "pool", "funder", "terms", "reason"):
             assert fields[name] == getattr(facts, name)
 
 
@@ -293,10 +337,17 @@ def test_what_is_written_about_a_listing_is_read_back(
     assert (fields["approvers"], fields["reason"]) == (sorted(approvers), None)
 
 
-@given(codes, uris, days, st.sampled_from(["issued", "closed"]), st.integers(1, AMOUNT_MAX), digests, counts, nonces)
+@given(codes, uris, days, st.integers(1, AMOUNT_MAX), digests, counts, st.none() | digests, st.none() | digests, nonces)
 def test_what_is_written_about_a_statement_is_read_back(
-    programme: str, bank: str, day: date, state: str, sequence: int, digest: str, size: int, nonce: bytes
-) -> None:
-    fields = read_leaf(statement_leaf(StatementFacts(programme, bank, day, state, sequence, digest, size), AT, nonce))
-    assert (fields["bank"], fields["day"], fields["state"]) == (bank, str(day), state)
+    programme: str, bank: str, day: date, sequence: int, digest: str, size: int, file: str | None,
+    signature: str | None, nonce: bytes,
+) -> None:  # fmt: skip
+    issued = StatementFacts(programme, bank, day, "issued", sequence, digest, size)
+    fields = read_leaf(statement_leaf(issued, AT, nonce))
+    assert (fields["state"], fields["authority"], fields["file"], fields["signature"]) == ("issued", None, None, None)
+    closed = replace(issued, state="closed", authority="operator", file=file, signature=signature)
+    fields = read_leaf(statement_leaf(closed, AT, nonce))
+    told = (fields["state"], fields["authority"], fields["file"], fields["signature"])
+    assert told == ("closed", "operator", file, signature)
+    assert (fields["bank"], fields["day"]) == (bank, str(day))
     assert (fields["sequence"], fields["digest"], fields["size"]) == (str(sequence), digest, str(size))

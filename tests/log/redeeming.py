@@ -12,6 +12,7 @@ from ledger.hold_leaves import (
     HoldFacts,
     StepFacts,
     capture_leaf,
+    decision_commitment,
     hold_leaf,
     refund_leaf,
     release_leaf,
@@ -74,6 +75,7 @@ class Redeeming:
         self.used: list[Held] = []
         self.points_left = self.fen_left = 0
         self.suspended = False
+        self.shut = ""
         self.began: date | None = None
         self.stated: list[StatementFacts] = []
         self.closable: list[StatementFacts] = []
@@ -89,13 +91,15 @@ class Redeeming:
         for kind, name in (("product", "product-a"), ("offer", "offer-a"), ("offer", "offer-b")):
             self.list("listed", kind, name)
 
-    def pool(self, action: str, units: int) -> None:
-        """Change the pool's budget by what so many units cost."""
+    def pool(self, action: str, units: int = 0) -> None:
+        """Change the pool's budget by what so many units cost, or say that it may be drawn on, or may not."""
         sign = -1 if action == "lowered" else 1
         points, fen = units * POINTS_PER_UNIT, units * FEN_PER_UNIT
         self.points_left += sign * points
         self.fen_left += sign * fen
-        facts = PoolFacts(PROGRAMME, action, POOL, FUNDER, points, fen, self._paper(POOL_TERMS))
+        reason = "by_operator" if action in ("suspended", "closed") else None
+        facts = PoolFacts(PROGRAMME, action, POOL, FUNDER, points, fen, self._paper(POOL_TERMS), reason)
+        self.shut = action if reason else "" if action == "resumed" else self.shut
         self._add(pool_leaf(facts, self.history.now, self._bytes(16)))
 
     def list(self, action: str, kind: str = "offer", name: str = "offer-a") -> None:
@@ -123,8 +127,12 @@ class Redeeming:
             day += timedelta(days=1)
 
     def close(self) -> None:
-        """Both sides close the oldest day that is not closed yet."""
-        facts = replace(self.closable.pop(0), state="closed")
+        """Both sides close the oldest day that is not closed yet: the bank by its call, on a file of its own or on
+        none."""
+        random = self.history.random
+        file = self._bytes(32).hex() if random.random() < 0.5 else None
+        authority = random.choice(("rule", "operator"))
+        facts = replace(self.closable.pop(0), state="closed", authority=authority, file=file, signature=self._call())
         self._add(statement_leaf(facts, self.history.now, self._bytes(16)))
 
     # What belongs to a participant.
@@ -165,7 +173,7 @@ class Redeeming:
         points = units * POINTS_PER_UNIT
         free = sum(left for day, left in person.buckets.items() if day >= self.history.today)
         enough = not with_grams or passing(person.grams) >= points * MG_PER_POINT
-        listed = with_grams or not self.suspended
+        listed = (with_grams or not self.suspended) and not self.shut
         return free >= points and enough and listed and self.points_left >= points
 
     def capture(self, held: Held, units: int, *, final: bool = False) -> Transfer:
@@ -217,7 +225,10 @@ class Redeeming:
         lines = refund_lines(person.account, capture.lines)
         transfer = self._post(person, "refund", lines, reverses=capture.transfer_id, reason=reason)
         call = self._call() if authority == "bank" else None
-        leaf = refund_leaf(transfer, person.account.kind, self._facts(units, authority, call), self._bytes(16))
+        facts = self._facts(units, authority, call)
+        if authority == "operator":
+            facts = replace(facts, decision=decision_commitment(self._bytes(32), b"{}"))
+        leaf = refund_leaf(transfer, person.account.kind, facts, self._bytes(16))
         self._add(leaf)
         self._draw(units)
         held.refunded.append(capture)
@@ -243,10 +254,15 @@ class Redeeming:
             self.pool("raised", random.randint(1, 50))
         elif what > 0.97 and self.points_left >= POINTS_PER_UNIT:
             self.pool("lowered", random.randint(1, self.points_left // POINTS_PER_UNIT))
-        elif what > 0.95:
+        elif what > 0.96:
+            self.pool("resumed" if self.shut and random.random() < 0.8 else self._shutting())
+        elif what > 0.94:
             self.list("resumed" if self.suspended else "suspended")
         else:
             self._place()
+
+    def _shutting(self) -> str:
+        return "closed" if self.shut == "suspended" else "suspended"
 
     def _place(self) -> None:
         random = self.history.random

@@ -14,6 +14,7 @@ from ledger.journal import KINDS
 from ledger.leaf_reading import read_leaf
 from ledger.leaves import credit_leaf, lapse_leaf, maturity_leaf, reversal_leaf
 from ledger.verify.canonical import fits, lines_of
+from tests.log.histories import canonical
 from tests.strategies import credit_facts, hold_facts, maturity_facts, nonces, step_facts, transfers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "leaves.json").read_text("utf-8"))["leaves"]
@@ -52,7 +53,7 @@ def leaves(draw: st.DrawFn) -> bytes:
     if kind == "hold":
         return hold_leaf(transfer, "firm", draw(hold_facts()), nonce)
     if kind in STEPS:
-        return STEPS[kind](transfer, "citizen", draw(step_facts()), nonce)
+        return STEPS[kind](transfer, "citizen", draw(step_facts(capture=kind == "capture")), nonce)
     points = any(line.asset == "points" for line in transfer.lines)
     return maturity_leaf(transfer, "citizen", draw(maturity_facts(points=points)), nonce)
 
@@ -95,6 +96,21 @@ def test_a_changed_leaf_has_one_verdict(name: str | None, made: bytes, data: st.
     else:
         leaf[place : place + 2] = leaf[place : place + 2][::-1]
     require_one_verdict(bytes(leaf))
+
+
+@pytest.mark.parametrize("name", ["hold", "capture", "release", "release of a hold that lapsed", "refund"])
+def test_what_two_fields_say_together_has_one_verdict(name: str) -> None:
+    fields = json.loads(TOLD[name])
+    taken = []
+    for authority in ("bank", "banks", "participant", "operator", "rule"):
+        for signature in (None, "ab" * 32):
+            for at in ("0999-12-31T23:59:59Z", fields["at"], fields.get("expires_at", fields["at"])):
+                told = {"authority": authority, "signature": signature, "at": at}
+                leaf = canonical(fields | {one: value for one, value in told.items() if one in fields})
+                require_one_verdict(leaf)
+                taken.append(reads(leaf))
+    assert any(taken)
+    assert not all(taken)
 
 
 @given(leaves(), st.data())

@@ -12,7 +12,7 @@ from ledger.verify.findings import Left
 from ledger.verify.run import verify
 from tests.log.bundles import BundleWriter, entries_of, relist, rewrite
 from tests.log.histories import History, Person, canonical
-from tests.log.redeeming import BANK, Redeeming
+from tests.log.redeeming import BANK, Redeeming, digest_of
 from tests.log.test_forged import (
     AB,
     NOWHERE,
@@ -41,6 +41,10 @@ def of_reason(reason: str) -> Callable[[Leaf], object]:
 
 def resumes(leaf: Leaf) -> bool:
     return bool(leaf["action"] == "resumed")
+
+
+def closes(leaf: Leaf) -> bool:
+    return bool(leaf["state"] == "closed")
 
 
 def suspended_again(leaf: Leaf) -> None:
@@ -101,7 +105,7 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a hold without its bucket": (edit("hold", 0, line(0, expires=None)), "line-bucket"),
     "a hold for more units": (edit("hold", 0, more_of_all), "hold-share"),
     "a hold for more money": (edit("hold", 0, told(value="151")), "hold-share"),
-    "a hold that ends before it begins": (edit("hold", 0, told(expires_at="2026-05-01T00:00:00Z")), "hold-time"),
+    "a hold that ends before it begins": (edit("hold", 0, told(expires_at="2026-05-01T00:00:00Z")), "leaf-form"),
     "a hold of what nobody listed": (edit("hold", 0, told(offer=AB)), "hold-offer"),
     "a hold of what is listed later": (last_of_all(b'"document_kind":"offer"'), "hold-offer"),
     "a hold at another bank": (edit("hold", 0, told(bank="https://other.example")), "hold-bank"),
@@ -116,7 +120,7 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a capture by another bank": (edit("capture", 0, told(bank="https://other.example")), "hold"),
     "a capture out of another pool": (edit("capture", 0, told(pool="another-pool")), "hold"),
     "a capture of nothing": (edit("capture", 0, itself("hold")), "hold"),
-    "a capture that nobody signed": (edit("capture", 0, told(signature=None)), "step-authority"),
+    "a capture that nobody signed": (edit("capture", 0, told(signature=None)), "leaf-form"),
     "a capture too late": (edit("capture", 0, told(at="2039-05-01T00:00:00Z")), "hold-time"),
     "a capture twice": (repeated("capture"), "hold-share"),
     "a release twice": (repeated("release"), "hold"),
@@ -127,6 +131,15 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a cancellation by the bank": (edit("release", 0, told(reason="voided"), of_reason("cancelled")), "step-authority"),
     "a signature in another's name": (
         edit("release", 0, told(signature=AB), of_reason("cancelled")),
+        "leaf-form",
+    ),
+    "a release that its bank did not sign": (
+        edit("release", 0, told(signature=None), of_reason("voided")),
+        "leaf-form",
+    ),
+    "a refund that its bank did not sign": (edit("refund", 0, told(authority="bank", signature=None)), "leaf-form"),
+    "a cancellation that the bank signed": (
+        edit("release", 0, told(authority="bank", signature=AB), of_reason("cancelled")),
         "step-authority",
     ),
     "a refund twice": (repeated("refund"), "refund"),
@@ -152,6 +165,9 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a statement of a day to come": (edit("statement", 0, told(day="2039-01-01")), "statement"),
     "a day that is closed at once": (edit("statement", 0, told(state="closed")), "statement"),
     "an offer of two versions": (edit("listing", 2, told(id="offer-a", version="2")), "listing"),
+    "a day that the bank closed alone": (edit("statement", 0, told(authority="bank"), closes), "statement"),
+    "a day that nobody closed": (edit("statement", 0, told(authority=None), closes), "leaf-form"),
+    "a pool suspended for no reason": (edit("pool", 0, told(action="suspended", points="0", value="0")), "leaf-form"),
     "a pool under other terms": (edit("pool", 1, told(terms=AB)), "pool"),
 }  # fmt: skip
 
@@ -221,6 +237,57 @@ def test_a_pool_is_never_below_zero_wherever_the_log_stands(units: int, codes: s
     assert found(tmp_path / "bundle")[0] == codes
 
 
+SHUT: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "suspended": (("suspended",), {"pool"}),
+    "closed": (("closed",), {"pool"}),
+    "closed while it was suspended": (("suspended", "closed"), {"pool"}),
+    "suspended while it was closed": (("closed", "suspended"), {"pool"}),
+    "resumed": (("suspended", "resumed"), set()),
+    "opened again": (("closed", "resumed"), set()),
+    "raised while it was suspended": (("suspended", "raised"), {"pool"}),
+}
+
+
+@pytest.mark.parametrize("name", SHUT)
+def test_nothing_is_held_out_of_a_pool_that_is_shut(name: str, tmp_path: Path) -> None:
+    (actions, codes), (writer, history, bank, person) = SHUT[name], rich(tmp_path / "bundle")
+    held = bank.hold(person, 2)
+    for action in actions:
+        bank.pool(action)
+    bank.capture(held, 1, final=True)  # what is held goes on
+    bank.refund(held)
+    assert found_of(writer, history, tmp_path / "bundle") == set()
+    bank.hold(person, 1)
+    assert found_of(writer, history, tmp_path / "bundle") == codes
+
+
+def found_of(writer: BundleWriter, history: History, folder: Path) -> set[str]:
+    writer.close(history)
+    return found(folder)[0]
+
+
+@pytest.mark.parametrize("actions", [("resumed",), ("suspended", "suspended"), ("closed", "closed"),
+                                     ("suspended", "resumed", "resumed")])  # fmt: skip
+def test_pools_are_suspended_and_resumed_in_turn(actions: tuple[str, ...], tmp_path: Path) -> None:
+    writer, history, bank, _ = rich(tmp_path / "bundle")
+    for action in actions:
+        bank.pool(action)
+    writer.close(history)
+    assert found(tmp_path / "bundle")[0] == {"pool"}
+
+
+@pytest.mark.parametrize("field", ["points", "value"])
+def test_a_pool_that_is_suspended_keeps_its_budget(field: str, tmp_path: Path) -> None:
+    writer, history, bank, _ = rich(tmp_path / "honest")
+    bank.pool("suspended")
+    bank.pool("resumed")
+    writer.close(history)
+    for place in (1, 2):
+        folder = tmp_path / str(place)
+        rewrite(tmp_path / "honest", folder, edit("pool", place, told(**{field: "5"})))
+        assert found(folder)[0] == {"pool"}
+
+
 def test_a_suspended_offer_is_not_held_and_what_was_held_goes_on(tmp_path: Path) -> None:
     writer, history, bank, person = rich(tmp_path / "bundle")
     held = bank.hold(person, 2)
@@ -273,6 +340,9 @@ CHANGED: dict[str, Forge] = {
     "another sequence": edit("statement", -1, told(sequence="7")),
     "another day": edit("statement", -1, told(day="2026-05-02")),
     "closed otherwise": edit("statement", 1, told(size="0")),
+    "closed on another text": edit("statement", 1, told(digest=digest_of("offer-a"))),
+    "closed as another": edit("statement", 1, told(sequence="9")),
+    "closed by nobody known": edit("statement", 1, told(authority="participant")),
     "closed twice": lambda entries: [*entries, next(one for one in entries if b'"state":"closed"' in one)],
     "left out": lambda entries: [one for one in entries if b'"day":"2026-05-02","digest"' not in one],
     "begun too late": lambda entries: [one for one in entries if b'"day":"2026-05-01","digest"' not in one],

@@ -163,6 +163,10 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "service.register_entry",
         "service.source_key",
         "service.bank_key",
+        "service.money_call",
+        "service.redemption",
+        "service.redemption_wish",
+        "ledger.hold",
     }
     assert tables.pop("append_only") == {
         "ledger.transfer",

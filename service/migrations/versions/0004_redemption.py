@@ -219,6 +219,24 @@ _SERVICE = """
     );
 """
 
+# What was answered, accepted or used up stays so, whoever asks: the columns may be written once, or in one direction.
+_ONWARD = """
+    CREATE TRIGGER set_once BEFORE UPDATE ON service.money_call FOR EACH ROW
+        WHEN (OLD.refusal IS NOT NULL AND NEW.refusal IS DISTINCT FROM OLD.refusal)
+        EXECUTE FUNCTION service.set_once();
+    CREATE TRIGGER set_once BEFORE UPDATE ON ledger.hold FOR EACH ROW
+        WHEN (NEW.points_left > OLD.points_left OR NEW.co2e_left > OLD.co2e_left)
+        EXECUTE FUNCTION service.set_once();
+    CREATE TRIGGER set_once BEFORE UPDATE ON service.redemption FOR EACH ROW
+        WHEN (NEW.units_left > OLD.units_left OR NEW.units_captured < OLD.units_captured
+            OR NEW.units_refunded < OLD.units_refunded
+            OR (OLD.accepted_at IS NOT NULL AND NEW.accepted_at IS DISTINCT FROM OLD.accepted_at)
+            OR (OLD.accepted_call IS NOT NULL AND NEW.accepted_call IS DISTINCT FROM OLD.accepted_call))
+        EXECUTE FUNCTION service.set_once();
+    CREATE TRIGGER set_once BEFORE UPDATE ON service.redemption_wish FOR EACH ROW
+        WHEN (OLD.state <> 'waiting') EXECUTE FUNCTION service.set_once();
+"""
+
 _APPEND_ONLY = ("service.pool_change", "service.redemption_key", "service.redemption_entry")
 
 _GRANTS = """
@@ -241,6 +259,7 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '4s'")
     op.execute(_LEDGER)
     op.execute(_SERVICE)
+    op.execute(_ONWARD)
     for table in _APPEND_ONLY:
         op.execute(f"""
             CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
