@@ -220,7 +220,7 @@ class StatementFacts:
     sequence  1, 2, … for the bank
     digest    SHA-256 of the statement's bytes, hex
     size      entries of the log below which all of the day's entries lie
-    authority  of a closed one: `bank`, `operator`, or `rule` where the books agreed and the bank had closed; None of an
+    authority  on which we closed it: `operator`, or `rule` where the books agreed and the bank had closed; None of an
                issued one
     file       SHA-256 of the bank's own book as it sent it, hex, of a closed one; None where it sent none
     signature  SHA-256 of the signed call by which the bank closed, hex; None where it did not

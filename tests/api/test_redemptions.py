@@ -13,7 +13,7 @@ import pytest
 
 from service.products.model import Offer
 from tests.api.bankers import Banker, open_bank
-from tests.conftest import Database
+from tests.conftest import Database, clone
 from tests.running import Api, Person, problem_of
 from tests.service.redemption.redemption_world import BANK, Market, open_market
 
@@ -84,6 +84,12 @@ def wanted(offer: Offer, units: Any, /, **changes: Any) -> dict[str, Any]:
     consent = {"text_version": offer.text_version, "given_at": datetime.now(UTC).isoformat()}
     points = units * offer.points_per_unit if isinstance(units, int) else 1
     return {"offer": offer.id, "version": 1, "units": units, "points": points, "consent": consent} | changes
+
+
+@pytest.fixture(scope="module")
+def database(template: Database) -> Database:
+    """These tests' own: nothing in it may be wrong afterwards."""
+    return clone(template, f"redemptions_{os.urandom(6).hex()}")
 
 
 @pytest.fixture(scope="module")

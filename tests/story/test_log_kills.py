@@ -38,8 +38,7 @@ pytestmark = pytest.mark.anyio
 
 SEEN_EVERY_S = 0.05
 PUBLISHED_WITHIN_S = 60.0
-KILLS = 3
-SOAK_KILLS = 200
+KILLS = 200
 VICTIMS = ("worker", "publisher", "api")
 
 
@@ -134,21 +133,14 @@ def assert_verified(served: Served, bundle: Path) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-async def test_one_history_whoever_was_killed() -> None:
-    seed = random.SystemRandom().getrandbits(32)
-    with room() as directory:
-        providers, watcher = await kill_again_and_again(directory, list(VICTIMS) * (KILLS // len(VICTIMS)), seed)
-    assert providers.credited
-    assert len(watcher.seen) > KILLS // 2, "hardly a checkpoint was seen: the test tests nothing"
-
-
 @pytest.mark.soak
 async def test_one_history_after_two_hundred_kills() -> None:
     seed = random.SystemRandom().getrandbits(32)
-    order = random.Random(seed).choices(VICTIMS, k=SOAK_KILLS)
+    order = random.Random(seed).choices(VICTIMS, k=KILLS)
     began = time.monotonic()
     with room() as directory:
         providers, watcher = await kill_again_and_again(directory, order, seed)
+    assert len(watcher.seen) > KILLS // 2, "hardly a checkpoint was seen: the test tests nothing"
     print(f"{len(order)} kills {dict(Counter(order))} in {time.monotonic() - began:.0f} s")
     print(
         f"{len(providers.answers)} events, {len(providers.credited)} credited, {providers.lost} requests without an "
