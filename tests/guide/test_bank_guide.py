@@ -5,6 +5,7 @@ import asyncio
 import csv
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ class Desk:
     async def read_in(self, script: Path) -> None:
         """Read a script in with a dot, in the project's directory, and keep its variables."""
         process = await asyncio.create_subprocess_exec(
-            "bash", "-ec", f". {script}; env -0", cwd=ROOT, env=self.environment, stdout=asyncio.subprocess.PIPE
+            "bash", "-ec", f". {shlex.quote(str(script))}; env -0", cwd=ROOT, env=self.environment, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
         assert process.returncode == 0
