@@ -90,8 +90,9 @@ class Desk:
 
     async def read_in(self, script: Path) -> None:
         """Read a script in with a dot, in the project's directory, and keep its variables."""
+        reading = f". {shlex.quote(str(script))}; env -0"
         process = await asyncio.create_subprocess_exec(
-            "bash", "-ec", f". {shlex.quote(str(script))}; env -0", cwd=ROOT, env=self.environment, stdout=asyncio.subprocess.PIPE
+            "bash", "-ec", reading, cwd=ROOT, env=self.environment, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
         assert process.returncode == 0

@@ -80,7 +80,7 @@ def test_the_platform_and_the_model_tell_the_same_at_length(world: World) -> Non
 
 
 def test_the_ledger_and_the_model_keep_the_same_books(desk: Desk) -> None:
-    _told(lambda: Bookkeeping(desk), 40, 20)
+    _told(lambda: Bookkeeping(desk), 20, 20)
 
 
 @pytest.mark.soak

@@ -141,7 +141,7 @@ async def agree(stage: Stage, orders: Sequence[Order], answers: Sequence[Answer]
 
 @given(stories(), st.sets(st.integers(1, 30)))
 @settings(
-    max_examples=45,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # without shrinking: minutes of it
