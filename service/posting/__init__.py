@@ -105,18 +105,22 @@ async def post_batch(
     batch. `holders` are participants to lock besides: those whom an earlier attempt has named by HoldersToLock.
     """
     reports = [command for command in commands if isinstance(command, Report)]
+    others = [] if len(reports) == len(commands) else [each for each in commands if not isinstance(each, Report)]
+    settles = [command for command in others if isinstance(command, Settle)]
+    redemptions = [command for command in others if isinstance(command, RedemptionCommand)]
     await hold_withdrawals(tx)
-    owners = await _owners(tx, [command for command in commands if isinstance(command, Report | Settle)])
-    settlers = await _settlers(tx, [command for command in commands if isinstance(command, Settle)], owners)
-    redemptions = [command for command in commands if isinstance(command, RedemptionCommand)]
-    known = await read_events(tx, _named_events(commands))
+    owners = await _owners(tx, [*reports, *settles])
+    settlers = await _settlers(tx, settles, owners)
+    named = [report.names for report in reports if report.names]
+    named += [command.event for command in others if isinstance(command, Retract)]
+    known = await read_events(tx, named)
     posting = [report for report in reports if _is_posted(report, owners, known)]
     answers = await _claim_or_find(tx, reports, posting, owners)
     posting = [report for report in posting if report.key not in answers]
     answered = await claim_calls(tx, redemptions)
     corrected = await claim_corrections(tx, [(one, owners[one.subject]) for one in posting if one.replaces])
     found = _Found(owners, settlers, known, answers, corrected)
-    drawn_on = {command.participant_id for command in commands if isinstance(command, Reverse)}
+    drawn_on = {command.participant_id for command in others if isinstance(command, Reverse)}
     drawn_on |= {participant_id for participant_id, _ in known.values()}
     drawn_on |= {command.participant_id for command in redemptions}
     locked = {owners[report.subject] for report in posting} | drawn_on | set(settlers.values()) | set(holders)
@@ -129,11 +133,8 @@ async def post_batch(
     await lock_pools(batch, redemptions)
     await release_dead(batch)
     # Redemptions first: what they are decided by was read before anything of this batch was credited or taken back.
-    redeemed = iter([await decide(batch, command) for command in redemptions])
-    outcomes = [
-        next(redeemed) if isinstance(command, RedemptionCommand) else await _decide(batch, command, found)
-        for command in commands
-    ]
+    redeemed: dict[bytes, Outcome] = {command.key: await decide(batch, command) for command in redemptions}
+    outcomes = [await _decide(batch, command, found, redeemed) for command in commands]
     await append_activities(tx, batch.reports, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
     await write(tx, batch.counted)
@@ -143,12 +144,7 @@ async def post_batch(
     return outcomes
 
 
-def _named_events(commands: Sequence[Command]) -> list[bytes]:
-    """The keys of earlier events that corrections and retractions name."""
-    return [one.names for one in commands if isinstance(one, Report | Retract) and one.names]
-
-
-async def _decide(batch: Batch, command: Report | Reverse | Retract | Settle, found: _Found) -> Outcome:
+async def _decide(batch: Batch, command: Command, found: _Found, redeemed: Mapping[bytes, Outcome]) -> Outcome:
     if isinstance(command, Report):
         if command.key in found.answers:
             return _repeated(command, found.answers[command.key])
@@ -156,6 +152,8 @@ async def _decide(batch: Batch, command: Report | Reverse | Retract | Settle, fo
         if isinstance(outcome, Refusal) and outcome.final:
             return replace(outcome, activity_id=command.activity_id)
         return outcome
+    if isinstance(command, RedemptionCommand):
+        return redeemed[command.key]
     if isinstance(command, Reverse):
         return await reverse(batch, command)
     if isinstance(command, Retract):

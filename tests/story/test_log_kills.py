@@ -140,7 +140,7 @@ async def test_one_history_after_two_hundred_kills() -> None:
     began = time.monotonic()
     with room() as directory:
         providers, watcher = await kill_again_and_again(directory, order, seed)
-    assert len(watcher.seen) > KILLS // 2, "hardly a checkpoint was seen: the test tests nothing"
+    assert len(watcher.seen) > KILLS // 10, "hardly a checkpoint was seen: the test tests nothing"
     print(f"{len(order)} kills {dict(Counter(order))} in {time.monotonic() - began:.0f} s")
     print(
         f"{len(providers.answers)} events, {len(providers.credited)} credited, {providers.lost} requests without an "
