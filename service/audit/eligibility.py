@@ -29,6 +29,9 @@ class _Held:
         return self.captured - self.given_back + (self.left if self.expires_at > at else 0)
 
 
+Verified = Callable[[str, date, date], int]
+
+
 @dataclass(frozen=True, slots=True)
 class HoldTold:
     """A hold as the first pass hands it on; `covered` is None where its terms are not there."""
@@ -49,29 +52,24 @@ class HoldTold:
 
 
 class Eligibility:
-    """Of one partition.
+    """Of one partition."""
 
-    verified_mg   of a participant, in the days behind one up to another
-    """
-
-    def __init__(
-        self,
-        documents: Documents,
-        find: Callable[..., None],
-        open_: Open,
-        verified_mg: Callable[[str, date, date], int],
-    ) -> None:
-        self._documents, self._find, self._open, self._verified_mg = documents, find, open_, verified_mg
+    def __init__(self, documents: Documents, find: Callable[..., None], open_: Open) -> None:
+        self._documents, self._find, self._open = documents, find, open_
         self._redemptions: dict[str, dict[str, _Held]] = {}
         self._captures: dict[str, _Held] = {}
 
-    def hold(self, told: HoldTold) -> None:
-        """Hold one against the offer's price and requirements, then remember it."""
+    def hold(self, told: HoldTold, verified_mg: Verified) -> None:
+        """Hold one against the offer's price and requirements, then remember it.
+
+        verified_mg   of a participant, in the days behind one up to another. It is handed in each time: kept here it
+                      would make a cycle with whoever has this, and a replay does not collect those
+        """
         mine = self._redemptions.setdefault(told.participant, {})
         offer = self._documents.offers.get(told.offer)
         if offer is None:
             return
-        facts = self._facts(told, offer, mine)
+        facts = self._facts(told, offer, mine, verified_mg)
         if told.points != offer.points(told.units, facts):
             wanted = f"{price(offer, facts)} points for each of {told.units} units"
             self._find("offer-price", wanted, told.points, told.entry, told.participant)
@@ -85,10 +83,10 @@ class Eligibility:
                 self._find("eligible", f"{offer.id}: {reason.en}", f"{told.units} units", told.entry, told.participant)
         mine[told.transfer] = _Held(offer.id, told.day, told.expires_at, told.units)
 
-    def _facts(self, told: HoldTold, offer: Offer, mine: Mapping[str, _Held]) -> Facts:
+    def _facts(self, told: HoldTold, offer: Offer, mine: Mapping[str, _Held], verified_mg: Verified) -> Facts:
         day = date.fromisoformat(told.day)
         standing = [(one.day, one.standing(told.at)) for one in mine.values() if one.offer == offer.id]
-        verified = self._verified_mg(told.participant, year_before(day), day) if offer.weighs_grams else 0
+        verified = verified_mg(told.participant, year_before(day), day) if offer.weighs_grams else 0
         return Facts(
             kind=told.kind,
             region=told.region,

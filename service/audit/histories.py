@@ -125,7 +125,7 @@ class _Reader:
         self.used: Counter[tuple[str, str, date]] = Counter()
         self.there: dict[tuple[str, str], list[Span]] = {}
         documents = read_documents(job.directory, job.papers, str(job.scratch))
-        self.eligibility = Eligibility(documents, self.find, self.out.open, self._verified_mg)
+        self.eligibility = Eligibility(documents, self.find, self.out.open)
         self.weighs = documents.weighs
         self.credited: dict[str, list[str]] = {}
         """By participant the transfers of their credits, where an offer weighs their grams."""
@@ -141,7 +141,7 @@ class _Reader:
                 elif record[0] == MATURITY:
                     self._maturity(*record[1:])
                 elif record[0] == HOLD:
-                    self.eligibility.hold(HoldTold(*record[1:]))
+                    self.eligibility.hold(HoldTold(*record[1:]), self._verified_mg)
                 elif record[0] == STEP:
                     self.eligibility.step(*record[2:])
             except (ValueError, TypeError, KeyError, ArithmeticError) as error:  # no leaf of ours
