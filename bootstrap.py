@@ -96,7 +96,8 @@ def install(root: Path, level: str, pip: "list[str]") -> None:
     uv = find_uv(root, pip)
     if uv:
         environ = uv_environ(root, os.environ, output([*pip, "config", "list"], root))
-        sync = [uv, "pip", "sync", *quiet, "--python", python, "--require-hashes", pinned]
+        # compiled once here, not by every process that starts first or may not write below .venv
+        sync = [uv, "pip", "sync", *quiet, "--compile-bytecode", "--python", python, "--require-hashes", pinned]
         steps = [sync, [uv, "pip", "install", *quiet, "--python", python, *itself]]
         if all(subprocess.run(step, env=environ, cwd=root, check=False).returncode == 0 for step in steps):
             return

@@ -99,7 +99,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m load_tests.importing", description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--people", type=int, default=10_000, help="none is enrolled before")
-    parser.add_argument("--processes", type=int, default=1, help="API processes, and echo processes")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="API processes, and echo processes: one for each core",
+    )
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get(PREFIX + "DATA_DIR", ".data")))
     return parser.parse_args()

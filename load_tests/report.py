@@ -3,11 +3,12 @@
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+SUFFIX = ", an API process a core"  # of the journeys measured on a platform that has one for each core
 TITLES = {
     "echo": ("回显 FastAPI（基准）", "bare FastAPI echo of the same body"),
     "singles": ("逐条报送", "single posts"),
@@ -17,6 +18,7 @@ TITLES = {
     "holds": ("冻结积分", "holds"),
     "captures": ("扣减积分（验签）", "signed captures"),
 }
+TITLES |= {name + SUFFIX: (f"{zh}，每核一个接口进程", en + SUFFIX) for name, (zh, en) in TITLES.items()}
 STORED = {  # what is stored for each activity is told of these two apart
     "plain": ("普通骑行", "plain rides"),
     "mixed": ("混合批量", "mixed batches"),
@@ -51,9 +53,9 @@ class Target:
 
 
 TARGETS = (
-    Target("batches", "rate", 8_000),
+    Target("batches" + SUFFIX, "rate", 8_000),
     Target("batches", "ratio", 0.73),  # what that rate was of the echo's: docs/decisions/0015
-    Target("mixed", "rate", 5_000),
+    Target("mixed" + SUFFIX, "rate", 5_000),
     Target("singles", "ratio", 0.25),
     Target("balance", "ratio", 0.45),
     Target("holds", "ratio", 0.25),
@@ -63,12 +65,13 @@ TARGETS = (
 
 @dataclass(frozen=True, slots=True)
 class JourneyFigures:
-    """One journey. Rates are counted units per second, latencies seconds of a request, `cpu` processor seconds per
-    counted unit; rate and ratio are medians of the rounds, with their range. `most_queued` is how many leaves waited
-    for their place in the log when the load stopped, in the worst round. `outcomes` counts a batch's items, by what
-    became of them."""
+    """One journey, on a platform of so many API processes. Rates are counted units per second, latencies seconds of a
+    request, `cpu` processor seconds per counted unit; rate and ratio are medians of the rounds, with their range.
+    `most_queued` is how many leaves waited for their place in the log when the load stopped, in the worst round.
+    `outcomes` counts a batch's items, by what became of them."""
 
     name: str
+    processes: int
     clients: int
     items: int
     requests: int
@@ -133,6 +136,11 @@ class Figures:
         }
 
 
+def with_rates(first: Figures, second: Figures) -> Figures:
+    """One run's figures: of the first platform all, of the second its journeys."""
+    return replace(first, journeys=[*first.journeys, *second.journeys])
+
+
 def _receipt_lines(seconds: Sequence[float]) -> tuple[str, str]:
     """How long a credit waited for its receipt while batches were posted; two seconds are allowed."""
     middle, most, count = statistics.median(seconds), max(seconds), len(seconds)
@@ -154,6 +162,7 @@ def _rounded(value: Any) -> Any:
 
 _RATE_HEADS = (
     "",
+    "接口进程 API processes",
     "客户端 clients",
     "每秒 per second (min-max)",
     "p50 ms",
@@ -236,11 +245,12 @@ def _journey_row(journey: JourneyFigures) -> tuple[str, ...]:
     batch = f" × {journey.items}" if journey.items > 1 else ""
     return (
         _title(journey.name) + batch,
+        str(journey.processes),
         str(journey.clients),
         f"{journey.rate:,.0f} ({low:,.0f}-{high:,.0f})",
         f"{journey.p50 * 1000:.1f}",
         f"{journey.p99 * 1000:.1f}",
-        f"{journey.ratio:.1%} ({least:.1%}-{most:.1%})" if journey.name != "echo" else "",
+        f"{journey.ratio:.1%} ({least:.1%}-{most:.1%})" if not journey.name.startswith("echo") else "",
         f"{journey.most_queued:,}",
     )
 

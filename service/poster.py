@@ -27,7 +27,8 @@ from service.posting import Command, Outcome, post_batch
 _log = structlog.get_logger(__name__)
 
 BATCH_ITEMS = 1_000  # what one transaction takes: larger ones gain nothing and hold their locks longer
-WORTH_A_LANE = 256  # waiting before a second batch is begun beside the first; fewer travel better together
+WORTH_A_LANE = 256  # waiting before persons have lanes of their own; fewer travel better together
+WORTH_A_BATCH = 24  # waiting before a second batch is begun beside the first; fewer cost more than they gain
 REHEARSAL_WAITS_MS = 100  # for a lock, far below the second after which PostgreSQL looks for deadlocks
 REHEARSALS = 2  # at the same time: they hold locks and connections, and nobody waits for their outcome
 QUIET_TURNS = 4  # of the event loop, from a request's first byte to its place in the queue
@@ -76,12 +77,13 @@ class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[_Part] = deque()
         self.items = 0
-        self.arrived = asyncio.Event()
+        self.posting = 0  # batches
+        self.changed = asyncio.Event()
 
     def put(self, part: _Part) -> None:
         self.waiting.append(part)
         self.items += len(part.commands)
-        self.arrived.set()
+        self.changed.set()
 
 
 class Poster:
@@ -109,10 +111,8 @@ class Poster:
         self._rehearsing = asyncio.Semaphore(REHEARSALS)
         self._stopping = False
         self._lanes = [_Lane() for _ in range(lanes)]
-        self._tasks = [
-            asyncio.create_task(self._serve(lane), name=f"poster lane {number}")
-            for number, lane in enumerate(self._lanes)
-        ]
+        served = list(enumerate(self._lanes)) + [(0, self._lanes[0])] * (lanes > 1)
+        self._tasks = [asyncio.create_task(self._serve(lane), name=f"poster lane {number}") for number, lane in served]
 
     async def post(self, commands: Sequence[Command]) -> list[Outcome]:
         """The outcomes of these commands in their order, once they are committed.
@@ -193,7 +193,7 @@ class Poster:
         """Take nothing new, post what waits, and end."""
         self._stopping = True
         for lane in self._lanes:
-            lane.arrived.set()
+            lane.changed.set()
         await asyncio.gather(*self._tasks)
 
     def _put(self, lane: int, commands: Sequence[Command]) -> "asyncio.Future[list[Outcome]]":
@@ -218,10 +218,11 @@ class Poster:
 
     async def _serve(self, lane: _Lane) -> None:
         while lane.waiting or not self._stopping:
-            if not lane.waiting:
-                lane.arrived.clear()
-                await lane.arrived.wait()
+            if not self._may_begin(lane):
+                lane.changed.clear()
+                await lane.changed.wait()
                 continue
+            lane.posting += 1
             await self._linger(lane)
             requests = self._next_batch(lane)
             try:
@@ -231,6 +232,16 @@ class Poster:
                 for request in requests:
                     if not request.answer.done():
                         request.answer.set_exception(fault)
+            finally:
+                lane.posting -= 1
+                lane.changed.set()
+
+    def _may_begin(self, lane: _Lane) -> bool:
+        """While little waits, one batch is gathered and decided while the database works on the other; persons who
+        have lanes of their own have one batch at a time."""
+        if not lane.posting or self._stopping:
+            return bool(lane.waiting)
+        return WORTH_A_BATCH <= lane.items and self._waiting_items < WORTH_A_LANE
 
     async def _linger(self, lane: _Lane) -> None:
         """Let everybody join who is on the way: as long as the loop's turns bring new requests, the next turns may too.

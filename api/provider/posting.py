@@ -34,7 +34,7 @@ async def post_rows(
     *,
     enrol: Enrol | None = None,
     batch_size: int = 500,
-    concurrency: int = 2,
+    concurrency: int = 4,
     on_progress: Progress | None = None,
     language: str = "en",
     patience: Patience | None = None,
