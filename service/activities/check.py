@@ -13,7 +13,7 @@ import asyncpg
 
 from ledger.check import Finding
 from service.quantification.earning import awaited, cap_name
-from service.quantification.methodology import MethodologyInvalid, parse_methodology
+from service.quantification.methodology import MethodologyInvalid, parse_once
 from service.quantification.model import GRADES, Methodology
 from service.quantification.periods import WHOLE_DAYS
 from service.quantification.points import PointsRuleInvalid, parse_points_rule
@@ -455,7 +455,7 @@ async def _unlike_their_digest(connection: asyncpg.Connection, rules: _Rules) ->
     async for rule_id, kind, name, version, digest, document in connection.cursor(_DOCUMENTS):
         about = f"{kind} {name} {version}"
         try:
-            rule = parse_methodology(document) if kind == "methodology" else parse_points_rule(document)
+            rule = parse_once(document) if kind == "methodology" else parse_points_rule(document)
         except (MethodologyInvalid, PointsRuleInvalid) as invalid:
             yield Finding("rule document", about, str(invalid), "a document as it was registered")
             continue

@@ -24,7 +24,7 @@ from service.quantification.methodology import (
     MethodologyInvalid,
     catalogue_of,
     load_catalogue,
-    parse_methodology,
+    parse_once,
 )
 from service.quantification.model import Methodology
 from service.quantification.points import (
@@ -294,7 +294,7 @@ async def load_rulebook(
         {row["digest"].hex(): RuleRef(row["rule_id"], row["digest"].hex()) for row in rows},
         # What was read from a file a moment ago is not read again: that takes hundredths of a second for each.
         {
-            (digest := row["digest"].hex()): methodologies.digests.get(digest) or parse_methodology(row["document"])
+            (digest := row["digest"].hex()): methodologies.digests.get(digest) or parse_once(row["document"])
             for row in rows
             if row["kind"] == "methodology"
         },

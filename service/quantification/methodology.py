@@ -25,6 +25,7 @@ __all__ = [
     "catalogue_of",
     "load_catalogue",
     "parse_methodology",
+    "parse_once",
 ]
 
 DIRECTORY = Path(__file__).parent / "methodologies"
@@ -132,13 +133,14 @@ def load_catalogue(directory: Path | None = None, factor_sets: Mapping[str, Fact
 
 def _load(path: Path, factor_sets: tuple[FactorSet, ...]) -> Methodology:
     try:
-        return _parsed(read_file(path), factor_sets)
+        return parse_once(read_file(path), factor_sets)
     except MethodologyInvalid as error:
         raise MethodologyInvalid(error.line, error.reason, path.name) from error
 
 
 @lru_cache(maxsize=512)
-def _parsed(source: bytes, factor_sets: tuple[FactorSet, ...]) -> Methodology:
-    """The same bytes are the same document, and reading them takes a hundredth of a second: a command needs the shipped
-    documents more than once, and a process that starts many platforms needs them for each."""
+def parse_once(source: bytes, factor_sets: tuple[FactorSet, ...] = ()) -> Methodology:
+    """A document, read the first time only: the same bytes are the same document, and reading them takes a hundredth of
+    a second. A command needs the shipped documents more than once, and a process that starts many platforms needs them
+    for each. Raises MethodologyInvalid."""
     return parse_methodology(source, {one.id: one for one in factor_sets})
