@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from service.products.model import (
     BENEFIT_UNITS,
@@ -53,6 +54,7 @@ class ListingInvalid(DocumentInvalid):
     """A product's or an offer's document is refused: `document`, `line`, `reason`."""
 
 
+@lru_cache(maxsize=256)  # the same bytes are the same document
 def parse_listing(source: bytes) -> Product | Offer:
     """Read one document, YAML or its canonical JSON, of either kind. Raises ListingInvalid with the line and what to
     do."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -86,6 +87,7 @@ def load_factor_sets(directory: Path | None = None) -> dict[str, FactorSet]:
     return factor_sets_of(_load(path) for path in sorted((directory or DIRECTORY).glob("*.yaml")))
 
 
+@lru_cache(maxsize=256)  # the same bytes are the same document
 def parse_factor_set(source: bytes) -> FactorSet:
     """Read one document, YAML or its canonical JSON. Raises FactorSetInvalid with the line and what to do."""
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 from ledger.units import CO2e, Points
@@ -226,6 +227,7 @@ def load_points_rules(directory: Path | None = None) -> PointsCatalogue:
     return points_catalogue_of(_load(path) for path in sorted((directory or DIRECTORY).glob("*.yaml")))
 
 
+@lru_cache(maxsize=256)  # the same bytes are the same document
 def parse_points_rule(source: bytes) -> PointsRule:
     """Read one document, YAML or its canonical JSON. Raises PointsRuleInvalid with the line and what to do."""
     try:
