@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -124,6 +125,7 @@ def raw_public_key(public_key: str) -> tuple[str, bytes]:
     return "ed25519" if jwk["kty"] == "OKP" else "p256", raw
 
 
+@lru_cache(maxsize=4096)  # of banks and sources that call again and again
 def load_public_key(public_key: str) -> Public:
     """The key itself, as `read_public_key` wrote it."""
     return _loaded(json.loads(public_key))

@@ -1,12 +1,10 @@
 """Keep what banks signed: the nonce is used up and the call is on record in one statement."""
 
 import asyncio
-import dataclasses
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from uuid import UUID
 
 import structlog
@@ -20,8 +18,7 @@ NONCES_KEPT = timedelta(minutes=30)
 """Longer than any signature is taken: five minutes, and what the clocks of the machines may differ by."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptCall:
+class KeptCall(NamedTuple):
     """A verified call: `signature_base` and `signature` are RFC 9421's, `body` is what `content_digest` is of.
 
     lasting   kept for good, as what moves points or closes a day; else where it can be erased
@@ -71,7 +68,7 @@ _SWEEP = "DELETE FROM service.bank_nonce WHERE seen_at < clock_timestamp() - $1:
 
 async def keep_calls(tx: Connection, calls: Sequence[KeptCall], offset: timedelta) -> list[bool]:
     """Record calls; False for each whose nonce was used before, of which nothing is recorded."""
-    columns = zip(*(dataclasses.astuple(call) for call in calls), strict=True)
+    columns = zip(*calls, strict=True)
     kept = {row["call_id"] for row in await tx.fetch(_KEEP, *map(list, columns), offset)}
     return [call.call_id in kept for call in calls]
 
