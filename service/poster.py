@@ -241,7 +241,7 @@ class Poster:
         have lanes of their own have one batch at a time."""
         if not lane.posting or self._stopping:
             return bool(lane.waiting)
-        return WORTH_A_BATCH <= lane.items and self._waiting_items < WORTH_A_LANE
+        return lane.items >= WORTH_A_BATCH and self._waiting_items < WORTH_A_LANE
 
     async def _linger(self, lane: _Lane) -> None:
         """Let everybody join who is on the way: as long as the loop's turns bring new requests, the next turns may too.

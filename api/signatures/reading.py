@@ -184,9 +184,8 @@ def check_digest(message: Message) -> str:
     text = message.field("content-digest")
     if text is None:
         raise SignatureFault("digest-missing")
-    if (
-        text == f"sha-256=:{base64.b64encode(hashlib.sha256(message.body).digest()).decode('ascii')}:"
-    ):  # what nearly all send
+    plain = base64.b64encode(hashlib.sha256(message.body).digest()).decode("ascii")
+    if text == f"sha-256=:{plain}:":  # what nearly all send
         return text
     for algorithm, (digest, _) in _parsed(text, "content-digest").items():
         if algorithm not in _HASHES:
