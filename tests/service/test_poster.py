@@ -16,7 +16,7 @@ import pytest
 import service.poster
 from ledger.units import CO2e
 from service.activities.intake import Refusal, Report, ReportedActivity, Worth, assess
-from service.poster import DatabaseAway, Poster, QueueFull
+from service.poster import WORTH_A_BATCH, DatabaseAway, Poster, QueueFull
 from service.posting import Credited, Duplicate, Outcome
 from tests.conftest import Database
 from tests.running import Api, Person, pooled
@@ -202,6 +202,30 @@ async def test_a_client_that_goes_away_cancels_nothing(api: Api, database: Datab
             assert all(isinstance(one, asyncio.CancelledError) for one in left)
         assert named(await tasks[3]) == ["Credited"]
     assert await transfers_of(api, person) == 4
+
+
+async def test_a_second_batch_begins_beside_one_that_waits(api: Api, database: Database) -> None:
+    slow, others = await api.person(), [await api.person() for _ in range(3)]
+    few = WORTH_A_BATCH - 1
+    async with poster_on(api, database.app, lanes=2) as poster:
+        async with locked(database, slow):
+            first = await report(api, slow)
+            held = asyncio.create_task(poster.post([first]))
+            await asyncio.sleep(0.1)  # it is being posted, and waits for the account
+            waiting = [asyncio.create_task(poster.post([await report(api, others[n % 3])])) for n in range(few)]
+            await asyncio.sleep(0.2)
+            assert not any(task.done() for task in waiting)  # too few to be a batch of their own
+            waiting.append(asyncio.create_task(poster.post([await report(api, others[0])])))
+            async with asyncio.timeout(20):
+                assert [named(outcomes) for outcomes in await asyncio.gather(*waiting)] == [["Credited"]] * len(waiting)
+            again = [asyncio.create_task(poster.post([first])) for _ in range(WORTH_A_BATCH)]
+            await asyncio.sleep(0.1)
+            assert not held.done()  # the same event in both batches: the second waits for the first one's key
+            assert not any(task.done() for task in again)
+        assert [*await held, *(one for outcomes in await asyncio.gather(*again) for one in outcomes)] == [
+            *await held
+        ] * (1 + len(again))
+    assert [await transfers_of(api, person) for person in (slow, *others)] == [1, 9, 8, 7]
 
 
 async def test_stopping_posts_what_waits_and_takes_nothing_new(api: Api, database: Database) -> None:
