@@ -9,10 +9,10 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench load docs lock
+.PHONY: help run test check format soak bench load docs audit-deps lock
 
 help: ## list the verbs / 列出全部命令
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 run: ## start the platform with real rides; options: make run ARGS="--exit --json" / 启动平台并导入真实骑行
 	@$(PYTHON) bootstrap.py run && exec $(BIN)/tanpuhui demo $(ARGS)
@@ -46,6 +46,10 @@ load: ## Locust users against a running platform; HOST, USERS, SECONDS / 对运�
 docs: ## check that the documents describe what there is / 检查文档是否完整
 	@$(PYTHON) bootstrap.py dev
 	@$(BIN)/pytest -n0 tests/test_docs.py $(ARGS)
+
+audit-deps: ## look at what we depend on: pins, hashes, licences; without a network / 检查依赖：版本、哈希与许可
+	@$(PYTHON) bootstrap.py dev
+	@$(BIN)/python -m tests.dependencies
 
 lock: ## pin the dependencies again after a change in pyproject.toml / 重新锁定依赖
 	@$(PYTHON) bootstrap.py lock $(ARGS)

@@ -6,6 +6,7 @@ from datetime import date
 from uuid import UUID
 
 from api.auth import Authenticator
+from api.oauth.citizens import Citizens
 from api.observability import observe_licences
 from api.rate_limit import RateLimiter
 from service.activities.licences import Licence, current_run, days_left
@@ -13,21 +14,30 @@ from service.activities.rules import RuleBook
 from service.activities.store import read_licence
 from service.banks.calls import KeptCall
 from service.banks.registry import RegisteredBank, read_bank
+from service.clients.standing import Standing
+from service.clients.token_keys import TokenKeys
 from service.clock import Fresh, shanghai_day
 from service.database import LOST, Pool
 from service.gathering import Gatherer
 from service.keyring import Keyring
+from service.linking.texts import ConsentTexts
 from service.log.watch import Watch
 from service.poster import Poster
 from service.products.catalogue import Offers
 from service.reading import BalanceReader
+from service.reports.keeping import KeptReport
+from service.reports.registry import Signer, read_signer
+from service.rights.closed import Closed
+from service.rights.working import Eraser
 from service.settings import Settings
+from service.vault import Vault
 
 COUNTED_AT_ONCE = 2  # days of sources: long reads, which must not take the poster's connections
 MOST_STREAMS = 64  # of events; each looks into the database twice a second
 LICENCE_STALE_S = 60.0
 LICENCE_FRESH_S = 1.0  # how long a change to a source's registration may take to be seen by every process
 BANK_FRESH_S = 1.0  # the same of a bank's, its keys included
+SIGNER_FRESH_S = 1.0  # and of whether a source signs, and of its keys
 
 
 @dataclass(slots=True)
@@ -39,17 +49,26 @@ class Platform:
     poster: Poster
     rules: RuleBook
     keyring: Keyring
+    vault: Vault
+    closed: Closed
+    eraser: Eraser
     fresh: Fresh
     authenticator: Authenticator
+    token_keys: TokenKeys
+    standing: Standing
     limiter: RateLimiter
     balances: BalanceReader
     watch: Watch
     calls: Gatherer[KeptCall, bool]
+    reports: Gatherer[KeptReport, bool]
     owners: Gatherer[tuple[UUID, int], UUID | None]
+    texts: ConsentTexts
+    citizens: Citizens | None
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTED_AT_ONCE))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
     banks: dict[str, tuple[float, RegisteredBank | None]] = field(default_factory=dict)
+    signers: dict[str, tuple[float, Signer | None]] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     offers: Offers = field(default_factory=Offers)
 
@@ -83,6 +102,23 @@ class Platform:
                     now = loop.time()
                     async with self.pool.acquire() as connection:
                         seen = self.banks[uri] = (now, await read_bank(connection, uri))
+        return seen[1]
+
+    async def signer(self, uri: str) -> Signer | None:
+        """A source as one who signs, at most SIGNER_FRESH_S old; None when there is none.
+
+        While the database is away one of the last LICENCE_STALE_S does, as with its licence; a nonce could not be
+        used up then, so nothing signed is taken.
+        """
+        now = asyncio.get_running_loop().time()
+        seen = self.signers.get(uri)
+        if seen is None or now - seen[0] > SIGNER_FRESH_S:
+            try:
+                async with self.pool.acquire() as connection:
+                    seen = self.signers[uri] = (now, await read_signer(connection, uri))
+            except LOST:
+                if seen is None or now - seen[0] > LICENCE_STALE_S:
+                    raise
         return seen[1]
 
     def today(self) -> date:

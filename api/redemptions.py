@@ -18,11 +18,14 @@ from service.redemption.reading import Told
 # What deciding a step of a redemption may end with.
 PLACE_PROBLEMS = (
     "participant-not-found",
+    "account-closed",
+    "guardian-consent-needed",
     "offer-not-listed",
     "pool-not-open",
     "not-eligible",
     "price-changed",
     "points-not-enough",
+    "under-review",
     "grams-not-enough",
     "pool-person-limit",
     "pool-daily-limit",

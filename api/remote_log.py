@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from api.oauth.bound import ASYNC_HOOKS
 from ledger.tiles import Tile
 from service.audit.source import ExportStopped, Interrupted, Keys, Offer, mark, range_path
 
@@ -35,7 +36,9 @@ class RemoteLog:
     ) -> None:
         self.url, self._token, self._pause_s = url.rstrip("/"), token, pause_s
         self._bearer = token()
-        self._client = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT_S, transport=transport)
+        self._client = httpx.AsyncClient(
+            base_url=self.url, timeout=TIMEOUT_S, transport=transport, event_hooks=ASYNC_HOOKS
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,6 +70,9 @@ class RemoteLog:
 
     def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
         return self._lines(f"/v1/audit/calls/{range_path(number)}", {"size": str(size)})
+
+    def reports(self, number: int, size: int) -> AsyncIterator[bytes]:
+        return self._lines(f"/v1/audit/reports/{range_path(number)}", {"size": str(size)})
 
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         behind = {"after": mark(*after)} if after[0] else {}

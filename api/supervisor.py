@@ -27,6 +27,7 @@ from service.embedded import EmbeddedServers, EmbeddedUrls, start_embedded
 from service.keyring import create_keyring
 from service.migrations import migrate
 from service.settings import PREFIX, Settings
+from service.vault import create_master_file
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 40.0  # the poster waits up to 20 s for a lost database before it gives its requests up
@@ -201,6 +202,8 @@ def start_platform(settings: Settings, say: Say) -> RunningPlatform:
         migrate(servers.urls.owner)
         if not settings.keyring_file.exists():
             create_keyring(settings.keyring_file)
+        if not settings.vault_key_file.exists():
+            create_master_file(settings.vault_key_file)
         listening = _listen(settings)
     except BaseException:
         servers.stop()
@@ -277,7 +280,7 @@ def _remember(platform: RunningPlatform) -> None:
     """Where the platform runs, for the other commands: `import` finds its address, `ledger check` its database. Mode
     0600."""
     path = platform.settings.data_dir / "platform.json"
-    urls = {"auditor_url": platform.urls.auditor, "sequencer_url": platform.urls.sequencer}
+    urls = {f"{role}_url": getattr(platform.urls, role) for role in ("app", "auditor", "sequencer")}
     document = {"url": platform.url, "pid": os.getpid(), **urls}
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -289,6 +292,7 @@ class KnownPlatform:
     """A platform that runs from a data directory."""
 
     url: str
+    app_url: str
     auditor_url: str
     sequencer_url: str
 
@@ -297,7 +301,7 @@ def find_platform(data_dir: Path) -> KnownPlatform | None:
     """The platform that runs from this directory, if one answers."""
     try:
         document = json.loads((data_dir / "platform.json").read_bytes())
-        known = KnownPlatform(document["url"], document["auditor_url"], document["sequencer_url"])
+        known = KnownPlatform(**{name: document[name] for name in KnownPlatform.__slots__})
         httpx.get(f"{document['url']}/v1/health/alive", timeout=5).raise_for_status()
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None

@@ -27,6 +27,7 @@ ReversalReason = Literal[
     "not_eligible_at_settlement",
     "superseded",
     "corrected",
+    "key_compromised",
 ]
 AMOUNT_MAX = 2**63 - 1  # a BIGINT
 

@@ -83,7 +83,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def _data_directory(parent: Path) -> Iterator[Path]:
+def data_directory(parent: Path) -> Iterator[Path]:
     parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     directory.chmod(0o711)  # started by root, the database may run as another user, who must be able to pass
@@ -95,7 +95,7 @@ def _data_directory(parent: Path) -> Iterator[Path]:
 
 def _measure(part: Part, options: Options) -> Figures:
     os.environ[PREFIX + "API_PROCESSES"] = str(part.processes)
-    with _data_directory(options.data_dir) as directory:
+    with data_directory(options.data_dir) as directory:
         platform = start_platform(Settings(data_dir=directory, host="127.0.0.1"), say)
         try:
             with (

@@ -28,11 +28,12 @@ from typing import Any
 import uvloop
 
 from api.supervisor import RunningPlatform, start_platform
-from load_tests.bench import _data_directory, _say
+from load_tests.bench import data_directory
 from load_tests.client import drive, http_request
 from load_tests.echo import ROOT, running_echo
 from load_tests.events import encoded_rides
 from load_tests.machine import cpu_seconds, describe_machine
+from load_tests.measuring import say
 from service.settings import PREFIX, Settings
 
 ECHO_CLIENTS, ECHO_SECONDS = 64, 3.0
@@ -63,11 +64,11 @@ class Imported:
 def main() -> None:
     options = _options()
     os.environ[PREFIX + "API_PROCESSES"] = str(options.processes)
-    with _data_directory(options.data_dir) as directory, tempfile.TemporaryDirectory() as room:
+    with data_directory(options.data_dir) as directory, tempfile.TemporaryDirectory() as room:
         file = Path(room) / "rides.csv"
         write_rides(file, options.rows, options.people)
         settings = Settings(data_dir=directory, host="127.0.0.1")
-        platform = start_platform(settings, _say)
+        platform = start_platform(settings, say)
         try:
             with running_echo(options.processes) as (port, _):
                 echoes = [_echo_rate(port)]

@@ -27,6 +27,7 @@ from load_tests.report import STORED, TARGETS, Figures, JourneyFigures, Stored
 from load_tests.seed import Rider, enrol_all, make_riders
 from service.database import open_pool
 from service.keyring import load_keyring
+from service.vault import Vault
 
 BATCH_ITEMS = 500
 MOST_ROWS = 5_000  # of a register in one request
@@ -206,6 +207,7 @@ class Bench:
                 connection,
                 self.riders,
                 keyring=load_keyring(settings.keyring_file),
+                vault=Vault(settings.vault_key_file),
                 source_uri=SOURCE,
                 programme=settings.programme,
                 region=settings.region,

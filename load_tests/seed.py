@@ -13,6 +13,7 @@ from service.activities.intake import subject_tag
 from service.database import Connection
 from service.keyring import Keyring
 from service.organisations import check_character
+from service.vault import Vault, make_keys
 
 FIRM_ONE_IN = 50  # riders; all others are citizens
 CHUNK = 10_000  # rows in one statement
@@ -85,7 +86,14 @@ def _code(number: int) -> str:
 
 
 async def enrol_all(
-    connection: Connection, riders: list[Rider], *, keyring: Keyring, source_uri: str, programme: str, region: str
+    connection: Connection,
+    riders: list[Rider],
+    *,
+    keyring: Keyring,
+    vault: Vault,
+    source_uri: str,
+    programme: str,
+    region: str,
 ) -> None:
     """Enrol these riders and link them to a registered source, in one transaction, as the application's role."""
     source_id = await connection.fetchval("SELECT source_id FROM service.source WHERE uri = $1", source_uri)
@@ -101,6 +109,7 @@ async def enrol_all(
             kinds = [rider.kind for rider in chunk]
             await connection.execute(_PARTICIPANTS, ids, kinds, programme, region)
             await connection.execute(_ACCOUNTS, ids, kinds, programme, region)
+            await make_keys(connection, vault, ids)
             await connection.execute(_LINKS, source_id, keyring.lasting, tags, link_ids, ids)
             await connection.execute(_CONSENTS, source_id, CONSENTED_AT, ids, link_ids)
             firms = [(rider.participant_id, rider.code) for rider in chunk if rider.code]

@@ -48,9 +48,11 @@ FAULTS: tuple[type[Exception], ...] = (*LOST, asyncpg.PostgresError)
 """Whatever a database can answer with."""
 
 
-async def _keep(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _keep(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Between users of a connection nothing is reset: all state here ends with its transaction, and the RESET of the
-    driver's default would be a second round trip for every read."""
+    driver's default would be a second round trip for every read. A transaction whose end was cancelled ends here."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 async def open_pool(url: str, *, name: str, size: int) -> Pool:

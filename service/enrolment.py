@@ -6,7 +6,7 @@ their locks in one order (accounts, codes, mandates, links, consents, each sorte
 deadlocks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
@@ -15,6 +15,9 @@ from ledger.store import open_accounts
 from service.database import Connection
 from service.organisations import NewOrganisation, codes_of, find_organisations, record_mandates, take_codes
 from service.participants import EnrolledMeanwhile, NewLink, ParticipantConflict, ProgrammeMismatch
+from service.rights.standing import read_barred
+from service.rights.tombstones import bring_back
+from service.vault import Vault, make_keys
 
 Subject: TypeAlias = tuple[int, bytes]
 """A source and the tag of its own id for somebody."""
@@ -65,6 +68,7 @@ class _Book:
     linked: list[tuple[UUID, NewLink]] = field(default_factory=list)
     consents: list[tuple[UUID, UUID, NewLink]] = field(default_factory=list)
     mandates: list[tuple[UUID, NewOrganisation]] = field(default_factory=list)
+    barred: Collection[UUID] = ()
 
     def owners_of(self, one: Wanted) -> set[UUID]:
         """Everybody whom these subjects and this organisation belong to."""
@@ -76,7 +80,7 @@ class _Book:
     def decide(self, one: Wanted) -> Enrolled | NotEnrolled:
         """What becomes of one, after those before it."""
         owners = self.owners_of(one)
-        if len(owners) > 1 or any(self.kinds[owner] != one.kind for owner in owners):
+        if len(owners) > 1 or any(self.kinds[owner] != one.kind or owner in self.barred for owner in owners):
             return ParticipantConflict()
         participant_id = next(iter(owners), one.new_id)
         code_tag = None if one.organisation is None else one.organisation.code_tag
@@ -146,6 +150,7 @@ _CONSENTS = """
 
 async def enrol(
     tx: Connection,
+    vault: Vault,
     new_id: UUID,
     links: Sequence[NewLink],
     *,
@@ -157,17 +162,17 @@ async def enrol(
     """Enrol one participant, as enrol_all does; raises what that gives as an outcome: ParticipantConflict,
     ProgrammeMismatch. Raises EnrolledMeanwhile."""
     wanted = Wanted(new_id, kind, tuple(links), organisation)
-    (outcome,) = await enrol_all(tx, [wanted], programme=programme, region=region)
+    (outcome,) = await enrol_all(tx, vault, [wanted], programme=programme, region=region)
     if isinstance(outcome, Enrolled):
         return outcome
     raise outcome
 
 
 async def enrol_all(
-    tx: Connection, wanted: Sequence[Wanted], *, programme: str, region: str
+    tx: Connection, vault: Vault, wanted: Sequence[Wanted], *, programme: str, region: str
 ) -> list[Enrolled | NotEnrolled]:
     """Enrol participants with their links, or find those whom their subjects or organisations belong to and make the
-    links that are missing; an outcome for each, in order, of which none harms another.
+    links that are missing; an outcome for each, in order, of which none harms another. Who is new gets a data key.
 
     ParticipantConflict is the outcome when the subjects and the organisation belong to several participants or to one
     of another kind, ProgrammeMismatch when a source is of another programme than the participant.
@@ -180,6 +185,7 @@ async def enrol_all(
         ids, kinds = [one.new_id for one in book.opened], [one.kind for one in book.opened]
         await tx.execute(_ENROL, ids, kinds, programme, region)
         await open_accounts(tx, ids, kinds, programme=programme, region=region)
+        await make_keys(tx, vault, ids)
     if book.taken and not await take_codes(tx, [book.taken[code_tag] for code_tag in sorted(book.taken)]):
         raise EnrolledMeanwhile
     if book.mandates:
@@ -214,6 +220,7 @@ async def _read(tx: Connection, wanted: Sequence[Wanted], programme: str) -> _Bo
         }
         if touched:
             await tx.execute(_LOCK, list(touched))
+            book.barred = await read_barred(tx, touched)
         if tags:  # under the locks: that a participant is one organisation is decided here
             book.codes = await codes_of(tx, list(book.kinds))
         book.programmes = {row[0]: row[1] for row in await tx.fetch(_PROGRAMMES, list(book.kinds))}
@@ -228,6 +235,7 @@ async def _make_links(tx: Connection, book: _Book) -> None:
         raise EnrolledMeanwhile
     if await tx.fetchval(_STRANGERS, *_columns([row[:2] for row in rows])):
         raise EnrolledMeanwhile
+    await bring_back(tx, [(owner, "subject", link.source_id, link.subject_tag) for owner, link in made])
 
 
 async def _record_consents(tx: Connection, book: _Book) -> None:

@@ -10,29 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from ledger.store import Connection
 from service.bank_events import read_bank_events
+from service.vault import Vault, opened_beside
 
 WINDOW = 5_000  # places one call looks through: what is others' is passed over, and the answer says how far it came
 
 _ALL = """
-    SELECT log_index, leaf, NULL::bytea AS evidence, NULL::uuid AS activity_id FROM ledger.leaf
+    SELECT log_index, leaf, NULL::uuid AS activity_id FROM ledger.leaf
     WHERE log_index > $1 AND log_index <= $2 ORDER BY log_index LIMIT $3
 """
 
 _OF_PARTICIPANT = """
-    SELECT log_index, leaf, NULL::bytea AS evidence, NULL::uuid AS activity_id FROM ledger.leaf
+    SELECT log_index, leaf, NULL::uuid AS activity_id FROM ledger.leaf
     WHERE participant_id = $4 AND log_index > $1 AND log_index <= $2 ORDER BY log_index LIMIT $3
 """
 
 # A source learns what became of what it reported: the credit, and its reversal or maturity.
 _OF_SOURCE = """
-    SELECT l.log_index, l.leaf, e.document AS evidence, a.activity_id
+    SELECT l.log_index, l.leaf, a.participant_id, a.activity_id, e.sealed, k.kek_version, k.wrapped
     FROM ledger.leaf l
     JOIN ledger.transfer t USING (participant_id, transfer_id)
     JOIN service.activity a ON a.participant_id = t.participant_id
         AND a.activity_id = coalesce(t.reverses, t.matures, t.transfer_id)
     LEFT JOIN service.evidence e ON e.participant_id = a.participant_id AND e.activity_id = a.activity_id
+    LEFT JOIN vault.person_key k ON k.participant_id = a.participant_id
     WHERE l.log_index > $1 AND l.log_index <= $2 AND a.source_id = (SELECT source_id FROM service.source WHERE uri = $4)
     ORDER BY l.log_index LIMIT $3
 """
@@ -72,7 +76,7 @@ class Events:
     size: int
 
 
-async def read_events(tx: Connection, subscriber: Subscriber, after: int, limit: int) -> Events:
+async def read_events(tx: Connection, vault: Vault, subscriber: Subscriber, after: int, limit: int) -> Events:
     """The events behind the place `after` (-1 for all), `limit` at most."""
     size: int = await tx.fetchval("SELECT size FROM ledger.log_head")
     narrow = subscriber.source is not None or subscriber.bank is not None
@@ -87,7 +91,7 @@ async def read_events(tx: Connection, subscriber: Subscriber, after: int, limit:
     else:
         rows = await tx.fetch(_ALL, after, last, limit)
     found = tuple(
-        Event(row["log_index"], leaf["kind"], leaf["at"], _told(leaf, row["activity_id"], row["evidence"]))
+        Event(row["log_index"], leaf["kind"], leaf["at"], _told(leaf, vault, row))
         for row in rows
         for leaf in [json.loads(row["leaf"])]
     )
@@ -95,13 +99,14 @@ async def read_events(tx: Connection, subscriber: Subscriber, after: int, limit:
     return Events(found, upto, size)
 
 
-def _told(leaf: dict[str, Any], activity_id: UUID | None, evidence: bytes | None) -> dict[str, Any]:
+def _told(leaf: dict[str, Any], vault: Vault, row: asyncpg.Record) -> dict[str, Any]:
     """The whole entry; for a source what concerns its report, and nothing of the person: no pseudonym, no balance."""
-    if activity_id is None:
+    if row["activity_id"] is None:
         return {"entry": leaf}
+    evidence = opened_beside(vault, row)
     told = {
-        "activity_id": str(activity_id),
-        "event_id": json.loads(evidence)["event"] if evidence else None,
+        "activity_id": str(row["activity_id"]),
+        "event_id": json.loads(evidence.document)["event"] if evidence else None,
         "transfer_id": leaf["transfer"],
         "day": leaf["day"],
         "reduction_mg": _sum(leaf, "co2e_mg"),

@@ -21,6 +21,7 @@ from service.quantification.quantify import ConditionShown, Explanation, explain
 from service.quantification.refusals import ConditionNotMet
 from service.quantification.settlement import explain_settlement
 from service.reading import Awaited
+from service.vault import OpenedEvidence, Vault, key_beside, open_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,11 @@ class ExplainedTransfer:
 
 
 _WAITING = """
-    SELECT p.awaits, p.due_on, s.outcome, s.recorded_at, s.facts
+    SELECT p.awaits, p.due_on, s.outcome, s.recorded_at, s.sealed, k.kek_version, k.wrapped
     FROM (VALUES ($1::uuid, $2::uuid)) AS w (participant_id, activity_id)
     LEFT JOIN service.provisional p USING (participant_id, activity_id)
     LEFT JOIN service.settlement s USING (participant_id, activity_id)
+    LEFT JOIN vault.person_key k USING (participant_id)
 """
 
 GIVING_WAY = ("corrected", "superseded")  # reasons of reversals that a credit of the same batch follows
@@ -80,7 +82,7 @@ _QUEUED_LEAF = "SELECT leaf FROM ledger.leaf_queue WHERE participant_id = $1 AND
 
 
 async def explain_transfer(
-    tx: Connection, participant_id: UUID, transfer_id: UUID, rules: RuleBook
+    tx: Connection, vault: Vault, participant_id: UUID, transfer_id: UUID, rules: RuleBook
 ) -> ExplainedTransfer:
     """One transfer, explained by computing it again from its evidence under the rules it was posted under.
 
@@ -90,11 +92,13 @@ async def explain_transfer(
     log_index = await tx.fetchval(
         "SELECT log_index FROM ledger.leaf WHERE participant_id = $1 AND transfer_id = $2", participant_id, transfer_id
     )
-    activity = await read_activity(tx, participant_id, transfer_id) if posted.transfer.kind == "credit" else None
+    activity = await read_activity(tx, vault, participant_id, transfer_id) if posted.transfer.kind == "credit" else None
     if activity is None:
         return ExplainedTransfer(posted, log_index)
     methodology = rules.posted_methodologies[activity.methodology_digest]
     (waiting,) = await tx.fetch(_WAITING, participant_id, transfer_id)
+    key = key_beside(vault, participant_id, waiting["kek_version"], waiting["wrapped"])
+    settled_by = open_facts(key, transfer_id, waiting["sealed"]) if key and waiting["sealed"] else None
     return ExplainedTransfer(
         posted,
         log_index,
@@ -103,17 +107,17 @@ async def explain_transfer(
         rules.posted_points_rules.get(activity.points_rule_digest or ""),
         explain(methodology, activity_data(activity.document)) if activity.document else None,
         Awaited(waiting["awaits"], waiting["due_on"]) if waiting["awaits"] else None,
-        _settled(waiting, methodology) if waiting["outcome"] else None,
+        _settled(waiting, settled_by, methodology) if waiting["outcome"] else None,
         *await _replacements(tx, posted),
     )
 
 
-def _settled(row: asyncpg.Record, methodology: Methodology) -> SettledCredit:
+def _settled(row: asyncpg.Record, settled_by: OpenedEvidence | None, methodology: Methodology) -> SettledCredit:
     """The settlement, with its conditions computed again as far as they were met."""
     outcome, recorded_at, settlement = row["outcome"], row["recorded_at"], methodology.settlement
-    if settlement is None or row["facts"] is None:
+    if settlement is None or settled_by is None:
         return SettledCredit(outcome, recorded_at, None, (), None)
-    facts = {name: Decimal(value) for name, value in orjson.loads(row["facts"])["facts"].items()}
+    facts = {name: Decimal(value) for name, value in orjson.loads(settled_by.document)["facts"].items()}
     try:
         return SettledCredit(outcome, recorded_at, facts, explain_settlement(settlement, facts), None)
     except ConditionNotMet as not_met:

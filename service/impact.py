@@ -21,16 +21,19 @@ from service.quantification.points import (
 )
 from service.quantification.quantify import quantify
 from service.quantification.refusals import NoMethodologyInForce, Refusal
+from service.vault import Vault, opened_beside
 
 BATCH = 1_000  # rows fetched at a time: a cursor in the server, so that memory does not grow with the table
 
 # What was taken back earns nothing under any version.
 _RECORDED = """
-    SELECT a.recorded_at, a.programme, p.digest AS points_rule, e.document
+    SELECT a.participant_id, a.activity_id, a.recorded_at, a.programme, p.digest AS points_rule, e.sealed,
+        k.kek_version, k.wrapped
     FROM service.activity a
     JOIN service.rule_document m ON m.rule_id = a.methodology_id
     LEFT JOIN service.rule_document p ON p.rule_id = a.points_rule_id
     LEFT JOIN service.evidence e ON e.participant_id = a.participant_id AND e.activity_id = a.activity_id
+    LEFT JOIN vault.person_key k ON k.participant_id = a.participant_id
     WHERE m.digest = $1 AND NOT EXISTS (
         SELECT FROM ledger.reversed r WHERE r.participant_id = a.participant_id AND r.transfer_id = a.activity_id
     )
@@ -79,6 +82,7 @@ class Impact:
 
 async def measure_impact(
     connection: "asyncpg.Connection[asyncpg.Record]",
+    vault: Vault,
     previous: Methodology,
     new: Methodology,
     points_rules: PointsCatalogue,
@@ -102,7 +106,9 @@ async def measure_impact(
             if impact.looked_at == limit:
                 impact.complete = False
                 break
-            _compare(impact, row, previous, new, _rule_of(row, rules, points_rules))
+            evidence = opened_beside(vault, row)
+            document = evidence.document if evidence else None
+            _compare(impact, document, previous, new, _rule_of(row, rules, points_rules))
             if impact.looked_at % BATCH == 0:
                 on_progress(impact.looked_at)
     return impact
@@ -120,13 +126,13 @@ def _rule_of(
 
 
 def _compare(
-    impact: Impact, row: asyncpg.Record, previous: Methodology, new: Methodology, rule: PointsRule | None
+    impact: Impact, document: bytes | None, previous: Methodology, new: Methodology, rule: PointsRule | None
 ) -> None:
     impact.looked_at += 1
-    if row["document"] is None:
+    if document is None:
         impact.erased += 1
         return
-    activity = activity_data(orjson.loads(row["document"]))
+    activity = activity_data(orjson.loads(document))
     before, _ = _milligrams(previous, activity)
     try:
         after, reason = _milligrams(new, activity)

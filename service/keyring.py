@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-Purpose = Literal["event", "subject", "fingerprint", "claim", "cursor", "check", "webhook"]
+Purpose = Literal["event", "subject", "fingerprint", "claim", "cursor", "check", "webhook", "person", "pairwise"]
 
 KEY_BYTES = 32
 

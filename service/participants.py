@@ -10,6 +10,9 @@ from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, SmallInteg
 from sqlmodel import Field
 
 from service.database import Connection, ServiceTable
+from service.rights.standing import require_unbarred
+from service.rights.tombstones import bring_back
+from service.vault.vault import DataKey, Vault
 
 
 class Participant(ServiceTable, table=True):
@@ -122,16 +125,18 @@ async def require_enrolled(tx: Connection, participant_id: UUID) -> None:
 
 
 async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple[UUID, bool]:
-    """Link a source to a participant and record the consent; the link's id, and whether it is new.
+    """Link a source to a participant and record the consent; the link's id, and whether it is new. A subject that was
+    erased before brings what it had used of caps.
 
-    Raises ParticipantNotFound, ProgrammeMismatch, ParticipantConflict when the subject is or was somebody else's, and
-    EnrolledMeanwhile when the transaction is to be rolled back and run again.
+    Raises ParticipantNotFound, ProgrammeMismatch, AccountClosed, GuardianConsentNeeded, ParticipantConflict when the
+    subject is or was somebody else's, and EnrolledMeanwhile when the transaction is to be rolled back and run again.
     """
     programme = await tx.fetchval(_LOCK_ACCOUNT, participant_id)
     if programme is None:
         raise ParticipantNotFound
     if programme != link.programme:
         raise ProgrammeMismatch
+    await require_unbarred(tx, participant_id)
     owners = await tx.fetch(_OWNERS, link.source_id, link.subject_tag)
     if any(owner["participant_id"] != participant_id for owner in owners):
         raise ParticipantConflict
@@ -145,6 +150,8 @@ async def add_link(tx: Connection, participant_id: UUID, link: NewLink) -> tuple
             raise EnrolledMeanwhile
         link_id = live["link_id"]
     await tx.execute(_CONSENT, participant_id, link_id, link.source_id, link.purpose, link.text_version, link.given_at)
+    if taken is not None:
+        await bring_back(tx, [(participant_id, "subject", link.source_id, link.subject_tag)])
     return link_id, taken is not None
 
 
@@ -185,10 +192,15 @@ async def withdraw_consent(tx: Connection, participant_id: UUID, link_id: UUID) 
     )
 
 
+# With the wrapped data key beside each, by its own key whatever the planner believes of a table that grows (OFFSET 0):
+# what is reported is sealed under it, and no statement of its own fetches it. Whose key was destroyed is linked no
+# more.
 _LINKED = """
-    SELECT w.ordinal, l.participant_id
+    SELECT w.ordinal, l.participant_id, k.kek_version, k.wrapped
     FROM unnest($1::int4[], $2::bytea[]) WITH ORDINALITY AS w (source_id, subject_tag, ordinal)
-    JOIN service.link l ON l.source_id = w.source_id AND l.subject_tag = w.subject_tag AND l.withdrawn_at IS NULL
+    JOIN service.link l ON l.source_id = w.source_id AND l.subject_tag = w.subject_tag AND l.withdrawn_at IS NULL,
+    LATERAL (SELECT kek_version, wrapped FROM vault.person_key
+        WHERE participant_id = l.participant_id OFFSET 0) AS k
 """
 
 
@@ -209,8 +221,13 @@ async def read_ended_links(
 
 
 async def read_links(
-    tx: Connection, source_ids: Sequence[int], subject_tags: Sequence[bytes]
-) -> dict[tuple[int, bytes], UUID]:
-    """Whom these subjects stand for now; those without a live link are absent."""
-    rows = await tx.fetch(_LINKED, source_ids, subject_tags)
-    return {(source_ids[row["ordinal"] - 1], subject_tags[row["ordinal"] - 1]): row["participant_id"] for row in rows}
+    tx: Connection, vault: Vault, source_ids: Sequence[int], subject_tags: Sequence[bytes]
+) -> tuple[dict[tuple[int, bytes], UUID], dict[UUID, DataKey]]:
+    """Whom these subjects stand for now, and their data keys; those without a live link are absent. Raises
+    VaultError."""
+    owners: dict[tuple[int, bytes], UUID] = {}
+    keys: dict[UUID, DataKey] = {}
+    for ordinal, participant_id, version, wrapped in await tx.fetch(_LINKED, source_ids, subject_tags):
+        owners[source_ids[ordinal - 1], subject_tags[ordinal - 1]] = participant_id
+        keys[participant_id] = vault.key(participant_id, version, wrapped)
+    return owners, keys

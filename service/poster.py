@@ -23,6 +23,7 @@ from service.campaigns import BudgetMoved
 from service.clock import Fresh
 from service.database import LOST, Connection, Pool
 from service.posting import Command, Outcome, post_batch
+from service.vault import Vault, VaultError
 
 _log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class Poster:
         self,
         pool: Pool,
         rules: RuleBook,
+        vault: Vault,
         fresh: Fresh,
         *,
         clock_offset: timedelta,
@@ -104,7 +106,8 @@ class Poster:
         may_post: Callable[[], None] = lambda: None,
     ) -> None:
         """`may_post` raises while nothing may be posted; nothing is taken then."""
-        self._pool, self._rules, self._fresh, self._clock_offset = pool, rules, fresh, clock_offset
+        self._pool, self._rules, self._vault, self._fresh = pool, rules, vault, fresh
+        self._clock_offset = clock_offset
         self._queue_items, self._batch_items = queue_items, batch_items
         self._may_post = may_post
         self._waiting_items = 0
@@ -178,7 +181,9 @@ class Poster:
         """As _post_halving does, within the one transaction: each attempt in a savepoint of its own."""
         try:
             async with connection.transaction():
-                return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset, holders)
+                return await self._post_batch(connection, commands, holders)
+        except DatabaseAway:
+            raise
         except (*_CONTENTION, *LOST):
             raise
         except Exception as fault:
@@ -291,6 +296,16 @@ class Poster:
             else:
                 request.answer.set_result(done)
 
+    async def _post_batch(
+        self, connection: Connection, commands: Sequence[Command], holders: Collection[UUID]
+    ) -> list[Outcome]:
+        rules, vault, fresh = self._rules, self._vault, self._fresh
+        try:
+            return await post_batch(connection, commands, rules, vault, fresh, self._clock_offset, holders)
+        except VaultError as error:  # nothing is wrong with what was sent: it can be posted once the key is there
+            _log.error("nothing is posted: the vault is shut", detail=str(error))
+            raise DatabaseAway from error
+
     async def _post_halving(self, commands: Sequence[Command]) -> list[Outcome]:
         try:
             return await self._post_retrying(commands)
@@ -311,7 +326,7 @@ class Poster:
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                    return await post_batch(connection, commands, self._rules, self._fresh, self._clock_offset, holders)
+                    return await self._post_batch(connection, commands, holders)
             except _CONTENTION as error:
                 contended += 1
                 if isinstance(error, HoldersToLock):

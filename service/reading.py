@@ -3,7 +3,7 @@ nothing; one credit with its arithmetic is in explaining.py."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
@@ -15,13 +15,15 @@ from ledger.store import Posted, read_statement
 from service.activities.rules import RuleBook
 from service.clock import Clock, shanghai_day
 from service.database import Connection, Pool
+from service.own import seeing_only
 from service.quantification.model import Methodology
+from service.signals.withheld import read_withheld
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
     """What a participant has: points by state and by the day they run out, and grams. `available` is what could be
-    spent now."""
+    spent now, less what is under review of it."""
 
     participant_id: UUID
     kind: str
@@ -36,13 +38,16 @@ class Balance:
     reduction_pending_mg: int
     reduction_debt_mg: int
     transfers: int
+    points_under_review: int = 0
 
 
 _BALANCES = """
     SELECT a.participant_id, a.kind, a.programme, a.region, a.counter, a.points_available, a.points_held,
            a.points_pending, a.points_debt, a.co2e_available, a.co2e_held, a.co2e_pending, a.co2e_debt,
            coalesce(array_agg(b.expires_on ORDER BY b.expires_on) FILTER (WHERE b.available > 0), '{}') AS days,
-           coalesce(array_agg(b.available ORDER BY b.expires_on) FILTER (WHERE b.available > 0), '{}') AS amounts
+           coalesce(array_agg(b.available ORDER BY b.expires_on) FILTER (WHERE b.available > 0), '{}') AS amounts,
+           EXISTS (SELECT FROM service.review r WHERE r.participant_id = a.participant_id AND r.state = 'open')
+               AS reviewed
     FROM ledger.account a LEFT JOIN ledger.bucket b USING (participant_id)
     WHERE a.participant_id = ANY($1) GROUP BY a.participant_id
 """
@@ -70,12 +75,19 @@ async def read_balances(
     """
     found: dict[UUID, Balance] = {}
     asked = list(participant_ids)
+    reviewed: set[UUID] = set()
     while asked:
         rows = {row["participant_id"]: row for row in await tx.fetch(_BALANCES, asked)}
+        reviewed |= {participant_id for participant_id, row in rows.items() if row["reviewed"]}
         found |= {participant_id: _balance(row, today) for participant_id, row in rows.items()}
         asked = [row["participant_id"] for row in rows.values() if row["points_held"]]
         if asked:
             asked = await _release_dead(tx, asked, at, today, rows, found)
+    if reviewed:
+        for participant_id, points in (await read_withheld(tx, reviewed, at)).items():
+            balance = found[participant_id]
+            withheld = min(points, balance.points_available)
+            found[participant_id] = replace(balance, points_under_review=withheld)
     return found
 
 
@@ -257,14 +269,18 @@ class BalanceReader:
         return await asyncio.shield(answer)
 
     async def _fly(self) -> None:
-        async with self._pool.acquire() as connection:
-            asked, self._waiting = self._waiting, {}
-            try:
-                now = self._clock()
-                found = await read_balances(connection, list(asked), at=now, today=shanghai_day(now))
-            except Exception as error:
-                for answer in asked.values():
+        asked: dict[UUID, asyncio.Future[Balance | None]] = {}
+        try:
+            async with self._pool.acquire() as connection:
+                asked, self._waiting = self._waiting, {}
+                async with seeing_only(connection, asked):
+                    now = self._clock()
+                    found = await read_balances(connection, list(asked), at=now, today=shanghai_day(now))
+                    for participant_id, answer in asked.items():  # who asked does not wait for the transaction's end
+                        answer.set_result(found.get(participant_id))
+        except Exception as error:
+            if not asked:  # no connection could be had
+                asked, self._waiting = self._waiting, {}
+            for answer in asked.values():
+                if not answer.done():
                     answer.set_exception(error)
-                return
-        for participant_id, answer in asked.items():
-            answer.set_result(found.get(participant_id))

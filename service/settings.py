@@ -5,6 +5,7 @@ refused together, each with what to do about it. The text beside each field, in 
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ DEVELOPMENT_ORIGIN = "localhost/log"
 
 Status = Literal["official", "group_standard", "platform_table", "demonstration"]
 ALL_STATUSES: frozenset[Status] = frozenset({"official", "group_standard", "platform_table", "demonstration"})
+
+
+_AUTHORITY = re.compile(r"(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::(?!80$|443$)[0-9]{1,5})?")  # as a signature covers it
 
 
 class UnsafeSettings(Exception):
@@ -107,6 +111,75 @@ class Settings(BaseSettings):
     token_audience: Annotated[
         str, Field(min_length=1), Meaning("the aud that every token must carry", "令牌必须携带的受众 (aud)")
     ] = "tanpuhui"
+    oauth_issuer: Annotated[
+        str,
+        Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$", max_length=200),
+        Meaning(
+            "the platform's public address, as issuer of the tokens that its own token endpoint gives to machines",
+            "本平台的公开地址，即其令牌端点向各客户端签发令牌时的签发者",
+            default="http://host:port; production needs one of https:// / 生产环境须为 https:// 地址",
+        ),
+    ] = Field(default_factory=lambda values: f"http://{values.get('host')}:{values.get('port')}")
+    public_authorities: Annotated[
+        frozenset[str],
+        NoDecode,
+        Meaning(
+            "host names, with the port where it is not the usual one, under which the platform is called, separated by "
+            "commas: signed calls of banks and sources count for these alone",
+            "本平台的公开主机名（非默认端口须注明），以逗号分隔：银行与数据方的签名请求仅对这些地址有效",
+            default="development: any; production: that of oauth_issuer / 开发模式不限，生产模式为 oauth_issuer 的地址",
+        ),
+    ] = Field(default_factory=lambda values: _own_authority(values))
+    token_key_file: Annotated[
+        Path,
+        Meaning(
+            "the keys that sign the platform's own tokens, mode 0600, the same for every API process",
+            "签发本平台令牌的私钥文件，权限 0600，各接口进程共用",
+            default="data_dir/token.keys.json",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "token.keys.json")
+    require_sender_constrained: Annotated[
+        bool,
+        Meaning(
+            "take tokens of machines only from whoever shows the key they are bound to (DPoP)",
+            "客户端令牌须绑定密钥并以 DPoP 出示",
+            default="development: false; production: true",
+        ),
+    ] = Field(default_factory=lambda values: values.get("mode") == "production")
+    two_person: Annotated[
+        bool,
+        Meaning(
+            "what moves money or rules needs two operators: one proposes, another approves",
+            "涉及资金与规则的操作须两人完成：一人提出，另一人批准",
+            default="development: false; production: true",
+        ),
+    ] = Field(default_factory=lambda values: values.get("mode") == "production")
+    citizen_issuer: Annotated[
+        str | None,
+        Field(pattern=r"^https?://[!-~]+$", max_length=200),
+        Meaning(
+            "the city's identity provider (OpenID Connect), by which citizens sign in: its issuer, exactly",
+            "市民登录所用的身份认证服务 (OpenID Connect) 的签发者标识，须逐字相符",
+            default="none: nobody signs in here / 无，即不提供市民登录",
+        ),
+    ] = None
+    citizen_audience: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200),
+        Meaning(
+            "the client id under which the identity provider issues ID tokens for this platform's apps",
+            "身份认证服务为本平台应用签发 ID 令牌时的客户端标识",
+            default="none / 无",
+        ),
+    ] = None
+    consent_texts: Annotated[
+        Path | None,
+        Meaning(
+            "what people agree to, in both languages: a YAML document with the terms and the texts of linking",
+            "用户所同意的各项文本（中英文）：含使用条款与关联授权文本的 YAML 文档",
+            default="the sample that ships / 随附的示例文本",
+        ),
+    ] = None
     keyring_file: Annotated[
         Path,
         Meaning(
@@ -115,6 +188,25 @@ class Settings(BaseSettings):
             default="data_dir/keyring.json",
         ),
     ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "keyring.json")
+
+    vault_key_file: Annotated[
+        Path,
+        Meaning(
+            "key-encryption keys of the vault: who has them and the database reads identities and evidence; kept apart "
+            "from the database, mode 0600; the API alone needs them",
+            "密钥库的密钥加密密钥文件：与数据库合在一起即可读取身份与凭据；须分开存放，权限 0600，仅接口进程需要",
+            default="data_dir/vault.keys.json",
+        ),
+    ] = Field(default_factory=lambda values: values.get("data_dir", Path(".data")) / "vault.keys.json")
+
+    retention_file: Annotated[
+        Path | None,
+        Meaning(
+            "how many days each class of data is kept, where a deployment has its own: a YAML file of classes and days",
+            "各类数据的保存天数（YAML 文件，列出类别与天数），用于覆盖缺省期限",
+            default="none: as docs/privacy.md says / 无，按 docs/privacy.md",
+        ),
+    ] = None
 
     programme: Annotated[
         str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"), Meaning("code of the programme", "碳普惠计划代码")
@@ -220,6 +312,32 @@ class Settings(BaseSettings):
         ),
     ] = 2_000
 
+    tls_certificate: Annotated[
+        Path | None,
+        Meaning(
+            "certificate chain in PEM: the API then speaks TLS by itself, 1.2 or newer",
+            "PEM 证书链文件；设置后接口自行启用 TLS（1.2 或更高）",
+            default="none: TLS ends in a proxy before it / 无，即由前置代理终止 TLS",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Meaning("its private key in PEM, mode 0600", "该证书的私钥文件 (PEM)，权限 0600", default="none / 无"),
+    ] = None
+    max_connections: Annotated[
+        int,
+        Field(ge=16, le=1_000_000),
+        Meaning("connections one API process keeps open; further ones are closed", "单个接口进程的最大连接数"),
+    ] = 10_000
+    request_timeout_s: Annotated[
+        int,
+        Field(ge=1, le=600),
+        Meaning(
+            "how long a request's headers may take to arrive; its body has as long, and a second more for each 4 KiB",
+            "请求头到达的最长时间（秒）；请求体同此，且每 4 KiB 另加一秒",
+        ),
+    ] = 20
+
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20), Meaning("largest request body, in bytes", "请求体上限（字节）")
     ] = 2 * 2**20
@@ -254,6 +372,47 @@ class Settings(BaseSettings):
     rate_items_burst: Annotated[
         int, Field(ge=1), Meaning("activities a client may send at once", "每个客户端允许的突发行为条数")
     ] = 40_000
+    participant_requests_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Meaning("requests a participant may send each second, lasting", "每位参与者每秒持续允许的请求数"),
+    ] = 50
+    participant_requests_burst: Annotated[
+        int, Field(ge=1), Meaning("requests a participant may send at once", "每位参与者允许的突发请求数")
+    ] = 500
+    participant_items_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Meaning("steps a participant may take with points each second, lasting", "每位参与者每秒持续允许的积分操作数"),
+    ] = 20
+    participant_items_burst: Annotated[
+        int,
+        Field(ge=1),
+        Meaning("steps a participant may take with points at once", "每位参与者允许的突发积分操作数"),
+    ] = 200
+    address_requests_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Meaning(
+            "requests without a valid token from one network address each second, lasting; a refused token counts five",
+            "同一网络地址每秒持续允许的无有效令牌请求数；令牌被拒计五次",
+        ),
+    ] = 500
+    address_requests_burst: Annotated[
+        int,
+        Field(ge=1),
+        Meaning("such requests from one network address at once", "同一网络地址允许的突发无有效令牌请求数"),
+    ] = 5_000
+    trusted_proxies: Annotated[
+        tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+        NoDecode,
+        Meaning(
+            "networks of your own proxies, separated by commas: from them alone X-Forwarded-For and X-Forwarded-Proto "
+            "are believed",
+            "自有代理所在网段，以逗号分隔；仅采信来自这些网段的 X-Forwarded-For 与 X-Forwarded-Proto",
+            default="none / 无",
+        ),
+    ] = ()
     redis_timeout_ms: Annotated[
         int,
         Field(ge=1, le=5000),
@@ -290,6 +449,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return frozenset(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
 
+    @field_validator("public_authorities", mode="before")
+    @classmethod
+    def _hosts(cls, value: object) -> object:
+        named = frozenset(filter(None, value.lower().replace(" ", "").split(","))) if isinstance(value, str) else value
+        for name in named if isinstance(named, frozenset) else ():
+            if not _AUTHORITY.fullmatch(name):
+                raise ValueError(f"expected names such as carbon.example, a port only if not 80 or 443; got {name!r}")
+        return named
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
     @field_validator("clock_offset", mode="before")
     @classmethod
     def _seconds(cls, value: object) -> object:
@@ -303,10 +476,14 @@ class Settings(BaseSettings):
                 f"rate_items_burst is {self.rate_items_burst}, expected at least max_batch_items x api_processes = "
                 f"{self.max_batch_items * self.api_processes}: raise it"
             )
+        if (self.citizen_issuer is None) != (self.citizen_audience is None):
+            raise ValueError("citizen_issuer and citizen_audience are set together, or neither is")
         if self.rate_requests_burst < self.api_processes:
             raise ValueError(
                 f"rate_requests_burst is {self.rate_requests_burst}, expected at least api_processes: raise it"
             )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: set both, or neither")
         faults = production_faults(self) if self.mode == "production" else []
         if faults:
             raise UnsafeSettings(faults)
@@ -337,11 +514,18 @@ def _engine_faults(settings: Settings) -> list[str]:
     else:
         open_hosts = _hosts_without_tls(settings.database_url)
         if open_hosts:
-            faults.append(f"TANPUHUI_DATABASE_URL reaches {', '.join(open_hosts)} without TLS: add sslmode=verify-full")
+            faults.append(
+                f"TANPUHUI_DATABASE_URL reaches {', '.join(open_hosts)} without TLS that proves who answers: add "
+                "sslmode=verify-full"
+            )
     if settings.redis_url is None:
         faults.append(
             "the embedded Redis-compatible server is for development: set TANPUHUI_REDIS_URL to your own server"
         )
+    elif settings.redis_url.startswith("redis://") and not _is_this_machine(urlsplit(settings.redis_url).netloc):
+        faults.append("TANPUHUI_REDIS_URL crosses the network in the clear: give it a rediss:// address")
+    if settings.tls_key is not None and settings.tls_key.is_file() and readable_by_others(settings.tls_key):
+        faults.append(f"the key {settings.tls_key} may be read by every user of this machine: chmod 600 it")
     return faults
 
 
@@ -359,6 +543,25 @@ def _token_faults(settings: Settings) -> list[str]:
         faults.append("keys fetched over http:// can be replaced on the way: give TANPUHUI_JWKS an https:// address")
     elif not settings.jwks.startswith("https://") and not Path(settings.jwks).is_file():
         faults.append(f"TANPUHUI_JWKS names no file: put the issuer's JWKS at {settings.jwks}")
+    if not settings.oauth_issuer.startswith("https://"):
+        faults.append("tokens are asked for in the clear: set TANPUHUI_OAUTH_ISSUER to the platform's https:// address")
+    if settings.citizen_issuer is not None:
+        faults += _citizen_faults(settings)
+    if not settings.two_person:
+        faults.append("one operator alone could move money: take TANPUHUI_TWO_PERSON out, or set it to true")
+    return faults
+
+
+def _citizen_faults(settings: Settings) -> list[str]:
+    faults = []
+    if not str(settings.citizen_issuer).startswith("https://"):
+        faults.append(
+            "whoever is on the way could sign in as anybody: set TANPUHUI_CITIZEN_ISSUER to an https:// address"
+        )
+    if settings.consent_texts is None:
+        faults.append("the sample texts are nobody's terms: set TANPUHUI_CONSENT_TEXTS to your own")
+    elif not settings.consent_texts.is_file():
+        faults.append(f"TANPUHUI_CONSENT_TEXTS names no file: put the texts at {settings.consent_texts}")
     return faults
 
 
@@ -389,10 +592,11 @@ def _beside(data_dir: Path) -> Path:
 
 
 def _hosts_without_tls(url: str) -> list[str]:
-    """Hosts in a libpq-style URL that are reached over the network in the clear. Sockets and this machine are fine."""
+    """Hosts in a libpq-style URL that are reached over the network without a certificate that is checked for their
+    name: whoever stands between would answer as well. Sockets and this machine are fine."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
-    if query.get("sslmode", query.get("ssl", ["disable"]))[-1] in {"require", "verify-ca", "verify-full"}:
+    if query.get("sslmode", query.get("ssl", ["disable"]))[-1] == "verify-full":
         return []
     authority = parts.netloc.rpartition("@")[2]
     named = [host for entry in (authority, *query.get("host", [])) for host in unquote(entry).split(",") if host]
@@ -402,6 +606,7 @@ def _hosts_without_tls(url: str) -> list[str]:
 def _is_this_machine(host: str) -> bool:
     if host.startswith("/"):
         return True
+    host = host.rpartition("@")[2]
     name = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
     if name == "localhost":
         return True
@@ -409,6 +614,12 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _own_authority(values: dict[str, Any]) -> frozenset[str]:
+    if values.get("mode") != "production":
+        return frozenset()
+    return frozenset({urlsplit(str(values.get("oauth_issuer")).lower()).netloc.removesuffix(":443")})
 
 
 def _default_statuses(mode: Any) -> frozenset[Status]:

@@ -33,6 +33,7 @@ import api.v1
 import ledger.check
 import service.activities.models
 import service.banks.models
+import service.linking.models
 import service.poster
 import service.products.tables
 import service.redemption.check
@@ -47,6 +48,8 @@ from api.problems import PROBLEM_TYPES, describe_checks, describe_problems
 from api.provider import ImportReport
 from api.signatures.reasons import REASONS
 from ledger import journal, tables
+from ledger.hold_leaves import HoldFacts, StepFacts, capture_leaf, hold_leaf, terms_commitment
+from ledger.holds import capture_lines, hold_lines
 from ledger.leaf_reading import read_leaf
 from ledger.leaves import (
     CreditFacts,
@@ -69,6 +72,7 @@ from service.manifests import Counts, received_document
 from service.quantification.methodology import load_catalogue
 from service.quantification.points import expires_on, load_points_rules
 from service.settings import describe_settings
+from tests.api.bankers import offered, open_bank
 from tests.running import Api
 from tests.test_pages import write_pages
 
@@ -110,6 +114,34 @@ def example_evidence() -> bytes:
 
 EXAMPLE_RECORD = (
     b'{"facts":{"tier":"2"},"first_day":"2026-01-01","last_day":"2026-01-31","scenario":"home-power","v":"1"}'
+)
+EXAMPLE_TERMS = rfc8785.dumps(
+    {
+        "redemption": str(_id(4)),
+        "bank": "https://bank.example/green",
+        "pool": "demo-green-pool",
+        "offer": "green-voucher",
+        "offer_version": "1",
+        "offer_digest": hashlib.sha256(b"the offer's document").hexdigest(),
+        "units": "3",
+        "points": "60",
+        "value_fen": "600",
+        "co2e_mg": "0",
+        "hold_seconds": "7200",
+        "request": None,
+        "reference": None,
+        "wish": None,
+        "wished_units": None,
+        "v": "1",
+        "consent": {"given_at": "2026-05-01T04:20:07Z", "text_version": "green-voucher-1"},
+        "facts": {
+            "available_points": "82",
+            "covered": False,
+            "redeemed_before": False,
+            "redeemed_units_this_year": "0",
+            "verified_g": "82",
+        },
+    }
 )
 EXAMPLE_SOURCE_KEY = {"crv": "Ed25519", "kty": "OKP", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 EXAMPLE_RECEIVED = received_document("urn:example:rides", _RODE.date(), {"shared-ebike": Counts(1, 0, 82273, 82)})
@@ -195,11 +227,27 @@ def example_leaves() -> dict[str, bytes]:
         evidence=evidence_commitment(_SALT, example_evidence()),
         claims=(f"1:{event.hex()}",),
     )
+    held = hold_lines({bucket: 82}, {}, points=60, co2e_mg=0)
+    hold = transfer(4, "hold", held)
+    capture = transfer(5, "capture", capture_lines(held, points=40, co2e_mg=0), hold_id=hold.transfer_id)
+    asked, bank = hashlib.sha256(b"the bank's signed call").hexdigest(), "https://bank.example/green"
+    agreed = HoldFacts(
+        bank=bank,
+        offer=hashlib.sha256(b"the offer's document").hexdigest(),
+        pool="demo-green-pool",
+        units=3,
+        value_fen=600,
+        terms=terms_commitment(_SALT, EXAMPLE_TERMS),
+        expires_at=(_POSTED + timedelta(hours=6)).replace(microsecond=0),
+    )
+    taken = StepFacts(bank, "demo-green-pool", units=2, value_fen=400, signature=asked)
     return {
         "credit": credit_leaf(credit, "citizen", facts, _NONCE),
         "reversal": reversal_leaf(reversal, "citizen", "operator", _NONCE),
         "lapse": lapse_leaf(lapse, "citizen", _NONCE),
         "maturity": maturity_leaf(maturity, "citizen", settled, _NONCE),
+        "hold": hold_leaf(hold, "citizen", agreed, _NONCE),
+        "capture": capture_leaf(capture, "citizen", taken, _NONCE),
         "rule": rule_leaf(approved, _POSTED, _NONCE),
         "manifest": manifest_leaf(closing, _POSTED + timedelta(days=1), _NONCE),
     }
@@ -221,6 +269,7 @@ def _worked_example() -> Iterator[str]:
     yield f"**Commitment**, SHA-256 of `tanpuhui/evidence/1\\n`, salt and document: `{commitment}`"
     record, received = EXAMPLE_RECORD.decode(), EXAMPLE_RECEIVED.decode()
     yield from ("", "**Settlement record** of the maturity, under the same salt:", "", "```json", record, "```")
+    yield from ("", "**Terms** of the hold, under the same salt:", "", "```json", EXAMPLE_TERMS.decode(), "```")
     yield from ("", "**What had been received**, for the manifest:", "", "```json", received, "```")
     key = json.dumps(EXAMPLE_SOURCE_KEY, separators=(",", ":"))
     yield from ("", "**The source's public key**, for its thumbprint:", "", "```json", key, "```")
@@ -431,6 +480,7 @@ async def test_calls_are_answered_as_docs_api_md_shows(fresh_api: Api) -> None:
         "OPERATOR": _token(fresh_api.bearer("operator")),
         "PROVIDER": _token(fresh_api.bearer("provider", source="urn:example:rides")),
     }
+    await offered(await open_bank(fresh_api, "https://bank.example/green"), id="green-voucher")
     for command, shown in calls:
         answer = await fresh_api.client.send(_request(Template(command).substitute(known)))
         _compare(shown, answer)
@@ -502,6 +552,7 @@ def _remember(answer: httpx.Response, known: dict[str, str]) -> None:
         ("LINK", document.get("links", [{}])[0].get("link_id")),
         ("TRANSFER", document.get("transfer_id")),
         ("NEXT", document.get("next")),
+        ("REDEMPTION", document.get("redemption", {}).get("redemption_id")),
         ("DIGEST", document.get("methodologies", [{}])[0].get("digest")),
     ):
         if value:

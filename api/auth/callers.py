@@ -7,12 +7,22 @@ from uuid import UUID
 
 from api.problems import Problem, Text
 
-Role = Literal["provider", "participant", "bank", "operator", "auditor"]
+Role = Literal["provider", "participant", "bank", "operator", "auditor", "funder", "assurer", "authority"]
 
 # A token carries these scopes of its role or fewer, never others: an issuer's mistake gives nobody more than its role.
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     "provider": frozenset({"activities:write", "events:read", "manifests:read", "settlements:read"}),
-    "participant": frozenset({"balance:read", "events:read", "waivers:write", "redemptions:read", "redemptions:write"}),
+    "participant": frozenset(
+        {
+            "balance:read",
+            "events:read",
+            "waivers:write",
+            "redemptions:read",
+            "redemptions:write",
+            "profile:read",
+            "profile:write",
+        }
+    ),
     "bank": frozenset(
         {
             "redemptions:read",
@@ -21,6 +31,7 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
             "statements:write",
             "webhooks:write",
             "events:read",
+            "links:write",
         }
     ),
     "operator": frozenset(
@@ -41,12 +52,36 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
             "pools:write",
             "redemptions:read",
             "statements:read",
+            "clients:write",
+            "limits:write",
+            "reviews:read",
+            "reviews:decide",
+            "privacy:read",
         }
     ),
     "auditor": frozenset({"balance:read", "audit:read", "events:read", "manifests:read", "settlements:read"}),
+    "funder": frozenset({"pools:read"}),
+    "assurer": frozenset({"audit:read", "manifests:read", "settlements:read"}),
+    # The competent authority reads everything but who anybody is.
+    "authority": frozenset(
+        {
+            "balance:read",
+            "events:read",
+            "audit:read",
+            "manifests:read",
+            "settlements:read",
+            "redemptions:read",
+            "statements:read",
+            "reviews:read",
+        }
+    ),
 }
 
 REALM = "tanpuhui"
+
+
+MACHINE_ROLES = frozenset({"provider", "bank", "funder"})
+"""Their tokens are taken from whoever has the key they are bound to, where `require_sender_constrained` is set."""
 
 
 class Unauthenticated(Problem):
@@ -54,9 +89,13 @@ class Unauthenticated(Problem):
 
     def __init__(self, reason: str) -> None:
         why = REASONS[reason]
-        challenge = f'Bearer realm="{REALM}"'
-        if reason != "no-token":
-            challenge += f', error="invalid_token", error_description="{why.en}"'
+        if reason in _OF_PROOFS:  # RFC 9449, 7.1
+            error = "invalid_dpop_proof" if reason.startswith("proof-") else "invalid_token"
+            challenge = f'DPoP realm="{REALM}", error="{error}", error_description="{why.en}", algs="EdDSA ES256"'
+        else:
+            challenge = f'Bearer realm="{REALM}"'
+            if reason != "no-token":
+                challenge += f', error="invalid_token", error_description="{why.en}"'
         headers = {"WWW-Authenticate": challenge}
         super().__init__("unauthenticated", headers=headers, reason=reason, why_zh=why.zh, why_en=why.en)
 
@@ -99,7 +138,22 @@ REASONS: dict[str, Text] = {
     "too-long-lived": Text("有效期超过 24 小时", "it lives longer than 24 hours"),
     "unknown-role": Text("角色 (role) 未知", "its role is not known"),
     "scope-beyond-role": Text("权限超出其角色", "it carries a scope that its role does not have"),
+    "account-closed": Text("该账户已申请删除", "its account is being erased, or was"),
+    "revoked": Text("已吊销，或其客户端已暂停", "it was revoked, or its client is suspended"),
+    "token-bound": Text("该令牌绑定密钥，须以 DPoP 出示", "it is bound to a key and has to be shown with DPoP"),
+    "token-unbound": Text("该令牌未绑定密钥", "it is not bound to a key"),
+    "proof-missing": Text("须携带恰好一个 DPoP 请求头", "there is not exactly one DPoP header"),
+    "proof-malformed": Text("DPoP 证明的形式不正确", "the DPoP proof has the wrong form"),
+    "proof-key": Text("DPoP 证明的密钥不可用", "the key of the DPoP proof cannot be used"),
+    "proof-signature": Text("DPoP 证明的签名不正确", "the signature of the DPoP proof is not right"),
+    "proof-method": Text("DPoP 证明的方法 (htm) 不符", "the DPoP proof is for another method (htm)"),
+    "proof-address": Text("DPoP 证明的地址 (htu) 不符", "the DPoP proof is for another address (htu)"),
+    "proof-time": Text("DPoP 证明过旧或超前 (iat)", "the DPoP proof is too old or ahead of time (iat)"),
+    "proof-token": Text("DPoP 证明对应另一令牌 (ath)", "the DPoP proof is for another token (ath)"),
+    "proof-other-key": Text("DPoP 证明不是令牌所绑定的密钥", "the DPoP proof is of another key than the token"),
+    "proof-replayed": Text("DPoP 证明已使用过 (jti)", "the DPoP proof was used before (jti)"),
 }
+_OF_PROOFS = frozenset(reason for reason in REASONS if reason.startswith(("proof-", "token-")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +164,9 @@ class Caller:
     participant_id   the participant a token of that role belongs to, else None
     client           names the caller to the rate limiter and in logs; holds no participant's id
     bank             the registered URI of a partner bank, else None
+    funder           the URI of a funder of pools, else None
+    client_id        the registered client that a token of the platform's own was issued to, else None
+    jkt              thumbprint of the key that the token is bound to (RFC 9449), None for a bearer token
     """
 
     subject: str
@@ -119,6 +176,9 @@ class Caller:
     participant_id: UUID | None
     client: str
     bank: str | None = None
+    funder: str | None = None
+    client_id: str | None = None
+    jkt: str | None = None
 
 
 def require_scope(caller: Caller, scope: str) -> None:
@@ -130,17 +190,25 @@ def require_scope(caller: Caller, scope: str) -> None:
 def require_participant(caller: Caller, participant_id: UUID) -> None:
     """Raises Forbidden unless this participant's records are the caller's to read.
 
-    A participant reads their own; operators and auditors anyone's, where their scope lets them. The answer is the same
-    whether the participant exists or not.
+    A participant reads their own; operators, auditors and the competent authority anyone's, where their scope lets
+    them. The answer is the same whether the participant exists or not.
     """
     own = caller.participant_id == participant_id
-    if not own and caller.role not in {"operator", "auditor"}:
+    if not own and caller.role not in {"operator", "auditor", "authority"}:
         raise Forbidden
 
 
+def require_person(caller: Caller) -> UUID:
+    """The participant whose own token this is: nobody decides or asks for them. Raises Forbidden for any other
+    token."""
+    if caller.participant_id is None:
+        raise Forbidden
+    return caller.participant_id
+
+
 def client_name(role: Role, subject: str, registered: str | None) -> str:
-    """The limiter's name of a caller: the tokens of a source or a bank share one limit; a participant's id is hashed,
-    for the logs."""
+    """The limiter's name of a caller: the tokens of a source, a bank or a funder share one limit; a participant's id is
+    hashed, for the logs."""
     if role == "participant":
         return "participant:" + hashlib.sha256(subject.encode("utf-8")).hexdigest()[:16]
     return f"{role}:{registered or subject}"

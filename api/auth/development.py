@@ -37,6 +37,7 @@ class DevelopmentIssuer:
         *,
         source: str | None = None,
         bank: str | None = None,
+        funder: str | None = None,
         scopes: Iterable[str] | None = None,
         ttl: timedelta = timedelta(hours=1),
     ) -> str:
@@ -44,6 +45,7 @@ class DevelopmentIssuer:
 
         source   the provider's registered URI, needed by that role and by no other
         bank     the bank's registered URI, likewise
+        funder   the URI of a funder of pools, likewise
         ttl      24 hours at most, or no authenticator accepts it
         """
         now = int(time.time())
@@ -60,6 +62,8 @@ class DevelopmentIssuer:
             claims["source"] = source
         if bank is not None:
             claims["bank"] = bank
+        if funder is not None:
+            claims["funder"] = funder
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._kid})
 
 

@@ -146,6 +146,7 @@ class UrlKeys:
     FRESH = 300.0  # seconds
     UNKNOWN_KID_PAUSE = 10.0
     LONGEST_BACK_OFF = 60.0
+    parse = staticmethod(parse_jwks)  # what the document holds, for another kind of issuer another
 
     def __init__(self, url: str, client: httpx.AsyncClient | None = None) -> None:
         self.version = 0
@@ -190,7 +191,7 @@ class UrlKeys:
             async with asyncio.timeout(LONGEST_FETCH):
                 document = await self._download()
             if document != self._document:
-                self._keys = parse_jwks(document)
+                self._keys = self.parse(document)
                 self._document, self.version = document, self.version + 1
             self._failures = 0
             self._due = time.monotonic() + self.FRESH

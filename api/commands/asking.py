@@ -1,18 +1,26 @@
-"""Ask a platform for something as an operator or a bank: where it is, whose token, and what a refusal says."""
+"""Ask a platform for something as an operator or a bank: where it is, whose token, and what a refusal says.
 
-from typing import Annotated, Any
+Where two operators are needed, the first command proposes; the second operator gives the very same one with the
+proposal in the environment, as `TANPUHUI_APPROVES=<proposal_id> tanpuhui …`.
+"""
+
+import os
+from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+from rich.console import Console
 
 from api.auth import Role
 from api.commands.environment import fail
 from api.commands.issuing import development_issuer
+from api.oauth.bound import HOOKS
 from api.problems import PROBLEM_TYPES
 from api.supervisor import find_platform
 from service.settings import Settings
 
 TIMEOUT_S = 30
+APPROVES = "TANPUHUI_APPROVES"
 
 PlatformUrl = Annotated[
     str | None,
@@ -36,13 +44,15 @@ def bearer(role: Role, token: str | None, settings: Settings, bank: str | None =
     """The header of a token that was given, or of one for development."""
     if token is None:
         token = development_issuer(settings).issue(role, bank or f"{role}@this-machine", bank=bank)
-    return {"Authorization": f"Bearer {token}"}
+    proposal = os.environ.get(APPROVES)
+    return {"Authorization": f"Bearer {token}"} | ({"Approves": proposal} if proposal and role == "operator" else {})
 
 
 def ask(method: str, address: str, headers: dict[str, str], **content: Any) -> httpx.Response:
     """The platform's answer, whatever it is; ends the command when there is none."""
     try:
-        return httpx.request(method, address, headers={"Accept-Language": "en"} | headers, timeout=TIMEOUT_S, **content)
+        with httpx.Client(timeout=TIMEOUT_S, event_hooks=HOOKS) as client:
+            return client.request(method, address, headers={"Accept-Language": "en"} | headers, **content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         fail(f"无法访问 {address}。", f"{address} cannot be asked: {error}")
 
@@ -60,4 +70,16 @@ def require_done(answer: httpx.Response) -> Any:
         for fault in document.get("errors", ()):
             lines.append(f"  {fault.get('pointer', fault.get('parameter', ''))} {fault['detail']}")
         fail(f"{zh}。", "\n".join(lines))
+    if answer.status_code == httpx.codes.ACCEPTED and "proposal_id" in document:
+        _say_proposed(document)
     return document
+
+
+def _say_proposed(document: dict[str, str]) -> NoReturn:
+    """Nothing is done yet: another operator is needed."""
+    proposal, until = document["proposal_id"], document["expires_at"]
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"已提出，尚未执行：请另一名运营人员在 {until} 前以 {APPROVES}={proposal} 执行同一命令。\n"
+        f"Proposed, not done: another operator gives the same command with {APPROVES}={proposal} before {until}."
+    )
+    raise typer.Exit(0)

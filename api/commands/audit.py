@@ -24,6 +24,8 @@ from service.audit.writing import Exported, export_bundle
 from service.database import open_pool, require_schema
 from service.migrations import expected_version
 from service.settings import Settings
+from service.vault import Vault
+from service.vault.refreshing import require_vault
 
 app = typer.Typer(help="审计：导出并核对审计包。 Audit: take the bundle away and check it.", no_args_is_help=True)
 
@@ -111,7 +113,9 @@ async def _source(settings: Settings, url: str | None, token_file: Path | None) 
     try:
         async with pool.acquire() as connection:
             await require_schema(connection, expected_version())
-        yield Stored(pool, settings.log_dir, settings.programme, settings.witness_policy)
+            vault = Vault(settings.vault_key_file)
+            await require_vault(connection, vault)
+        yield Stored(pool, vault, settings.log_dir, settings.programme, settings.witness_policy)
     finally:
         await pool.close()
 

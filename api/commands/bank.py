@@ -17,7 +17,12 @@ from api.commands.asking import GivenToken, PlatformUrl, ask, bearer, platform_a
 from api.commands.environment import Json, fail, read_settings
 from api.demonstration import Terminal
 from api.signatures.signing import SigningKey, public_jwk, sign_call
-from service.banks.entitlements import create_entitlement_key
+from service.banks.entitlements import (
+    EntitlementKeyUnusable,
+    create_entitlement_key,
+    retire_entitlement_keys,
+    rotate_entitlement_key,
+)
 from service.keyring import create_private_file, readable_by_others
 
 app = typer.Typer(
@@ -138,11 +143,31 @@ def _say(bank: dict[str, Any], terminal: Terminal) -> None:
 
 
 @app.command("entitlement-key")
-def entitlement_key(path: Annotated[Path, typer.Argument(help="新私钥的位置。 Where to put the new key.")]) -> None:
-    """新建兑换凭证密钥。 Make the platform's key for entitlements.
+def entitlement_key(
+    path: Annotated[Path, typer.Argument(help="私钥文件的位置。 Where the key is, or is to be.")],
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="换用新密钥，旧密钥仍可验证。 A new key signs; the former still verify.")
+    ] = False,
+    retire: Annotated[
+        bool, typer.Option("--retire", help="只保留现用密钥。 Keep none but the key that signs.")
+    ] = False,
+) -> None:
+    """新建或轮换兑换凭证密钥。 Make or rotate the platform's key for entitlements.
 
-    权限 0600，绝不覆盖已有文件。 Mode 0600; an existing file is never replaced.
+    权限 0600；不带选项时绝不改动已有文件。 Mode 0600; without an option an existing file is left as it is.
     """
+    if rotate or retire:
+        try:
+            key = rotate_entitlement_key(path) if rotate else None
+            key = retire_entitlement_keys(path) if retire or key is None else key
+        except EntitlementKeyUnusable as unusable:
+            fail(f"兑换凭证密钥无法使用：{unusable}", str(unusable))
+        former = len(key.former)
+        Terminal(as_json=False).say(
+            f"现用密钥：{key.key_id}；另有 {former} 个旧密钥仍可验证",
+            f"signs now: {key.key_id}; {former} former keys still verify",
+        )
+        return
     made = create_entitlement_key(path)
     zh, en = ("已创建", "created") if made else ("已存在，未改动", "was there, left as it is")
     Terminal(as_json=False).say(f"{zh}：{path}", f"{en}: {path}")

@@ -5,29 +5,36 @@ from typing import NoReturn
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.commands.environment import fail
+from api.oauth.bound import ClientKeyUnusable
 from api.provider import ImportStopped
 from api.supervisor import CannotStart
 from service.activities.rules import RuleChanged, RulesInvalid
 from service.approvals import ApproversInvalid
 from service.banks.entitlements import EntitlementKeyUnusable
+from service.clients.token_keys import TokenKeysUnusable
 from service.database import FAULTS, SchemaOutdated
 from service.embedded import EmbeddedServersError
 from service.feeds import FeedError
 from service.keyring import KeyringError
 from service.log.keys import SigningKeyUnusable
-from service.migrations import RolesMissing
+from service.migrations import DataInTheClear, RolesMissing
+from service.vault import VaultError
 
 _CANNOT_GO_ON = (
     CannotStart,
     EmbeddedServersError,
     KeyringError,
+    VaultError,
     SchemaOutdated,
     RuleChanged,
     RulesInvalid,
     ApproversInvalid,
     RolesMissing,
+    DataInTheClear,
     SigningKeyUnusable,
     EntitlementKeyUnusable,
+    TokenKeysUnusable,
+    ClientKeyUnusable,
 )
 _UNUSABLE: tuple[type[Exception], ...] = (*FAULTS, SQLAlchemyError)
 

@@ -16,8 +16,10 @@ from api.auth import DevelopmentIssuer
 from api.commands.environment import Json, fail, read_settings
 from api.commands.import_summary import summarize_import
 from api.commands.issuing import development_issuer
+from api.commands.providing import SigningKeyFile
 from api.commands.running import running
 from api.demonstration import Terminal
+from api.oauth.bound import ASYNC_HOOKS
 from api.provider import (
     Bearer,
     Consent,
@@ -30,6 +32,7 @@ from api.provider import (
 )
 from api.provider.recording import Language
 from api.provider.resuming import State, describe, read_state, state_path
+from api.provider.signing import signing_with
 from api.supervisor import find_platform
 from service.feeds import Feed, count_rows, load_feed, read_rows
 
@@ -65,6 +68,7 @@ class Import:
 
     token_file   holds the provider's access token, read again when the platform takes it no longer; None: a development
                  token is issued
+    key_file     holds the private JWK that signs what is posted; None: nothing is signed
     """
 
     files: tuple[Path, ...]
@@ -75,6 +79,7 @@ class Import:
     outcomes: Path | None = None
     token_file: Path | None = None
     language: Language = "en"
+    key_file: Path | None = None
 
 
 def import_files(
@@ -114,7 +119,8 @@ async def _import(
     feed, summary = wanted.feed, recorder.summary
     rows = read_rows(feed, wanted.files, summary)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    signing = signing_with(wanted.key_file, read_settings().clock_offset)
+    async with httpx.AsyncClient(base_url=url, timeout=60, auth=signing, event_hooks=ASYNC_HOOKS) as client:
         enrol = None
         if wanted.enrol and not dry_run:
             operator = issuer().issue("operator", "demonstration", ttl=timedelta(hours=24))
@@ -213,6 +219,7 @@ def import_command(
     language: Annotated[
         Language, typer.Option(help="被拒原因的语言。 The language in which refused rows are told.")
     ] = "en",
+    key: SigningKeyFile = None,
 ) -> None:
     """报送数据文件。 Post a provider's files through the public API.
 
@@ -225,7 +232,7 @@ def import_command(
     terminal, settings = Terminal(as_json), read_settings()
     chosen = load_feed(feed)
     enrolled = token_file is None if enrol is None else enrol
-    wanted = Import(tuple(files), chosen, enrolled, batch, refused, outcomes, token_file, language)
+    wanted = Import(tuple(files), chosen, enrolled, batch, refused, outcomes, token_file, language, key)
     _require_places(wanted, resume=resume, dry_run=dry_run)
     total = count_rows(chosen, wanted.files)
     state = None if dry_run else _state(wanted, url, terminal, resume=resume, total=total)

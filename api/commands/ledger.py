@@ -18,6 +18,10 @@ from service.keyring import load_keyring
 from service.keyring_check import keyring_faults, read_check_values
 from service.migrations import expected_version
 from service.redemption.check import check_redemptions
+from service.settlement.check import check_statements
+from service.signals.check import check_reviews
+from service.vault import Vault
+from service.vault.refreshing import require_vault
 
 app = typer.Typer(help="账本核对。 Check the ledger.", no_args_is_help=True)
 
@@ -41,22 +45,32 @@ def ledger_check(as_json: Json = False) -> None:
     if url is None and (known := find_platform(settings.data_dir)):
         url = known.auditor_url
     if url is not None:
-        named = settings.database_url is None or "keyring_file" in settings.model_fields_set
-        checked = asyncio.run(check_everything(url, settings.keyring_file if named else None))
+        own, named = settings.database_url is None, settings.model_fields_set
+        keyring = settings.keyring_file if own or "keyring_file" in named else None
+        masters = settings.vault_key_file if own or "vault_key_file" in named else None
+        checked = asyncio.run(check_everything(url, keyring, masters))
     else:
         with start_embedded(settings.data_dir) as servers:
-            checked = asyncio.run(check_everything(servers.urls.auditor, settings.keyring_file))
+            checked = asyncio.run(
+                check_everything(servers.urls.auditor, settings.keyring_file, settings.vault_key_file)
+            )
     _report(checked, terminal)
     raise typer.Exit(1 if checked.findings else 0)
 
 
-async def check_everything(url: str, keyring_file: Path | None) -> Checked:
-    """Everything that differs; without a keyring its own check is left out: whoever checks from elsewhere has none."""
+async def check_everything(url: str, keyring_file: Path | None, vault_key_file: Path | None) -> Checked:
+    """Everything that differs; without a keyring its own check is left out, and without the vault's keys what only the
+    evidence tells: whoever checks from elsewhere has neither. Raises KeyringError, VaultError."""
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await require_schema(connection, expected_version())
+        vault = Vault(vault_key_file) if vault_key_file else None
+        if vault:
+            await require_vault(connection, vault)
         checked = await check_ledger(connection)
-        findings = [*checked.findings, *await check_activities(connection), *await check_redemptions(connection)]
+        findings = [*checked.findings, *await check_activities(connection, vault), *await check_redemptions(connection)]
+        findings += await check_statements(connection)
+        findings += await check_reviews(connection)
         known = await read_check_values(connection)
         if keyring_file and known:
             faults = keyring_faults(load_keyring(keyring_file), known)

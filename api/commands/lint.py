@@ -32,6 +32,7 @@ from service.quantification.points import (
 )
 from service.rule_changes import Change, changes
 from service.settings import Settings
+from service.vault import Vault, VaultError
 
 LIMIT = 100_000  # recorded activities that lint computes again: a few seconds
 
@@ -219,11 +220,16 @@ async def _recorded(
         await _require_unregistered(connection, new)
         if previous is None:
             return None, "there is no earlier version"
+        vault = Vault(read_settings().vault_key_file)
         with _progress(terminal, limit) as advance:
             points = known.rules.points_rules
-            return await measure_impact(connection, previous, new, points, limit=limit, on_progress=advance), None
+            return await measure_impact(
+                connection, vault, previous, new, points, limit=limit, on_progress=advance
+            ), None
     except FAULTS as error:
         return None, _unasked(error)
+    except VaultError as error:
+        return None, f"the evidence cannot be opened: {error}"
     finally:
         await connection.close()
 

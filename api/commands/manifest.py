@@ -20,6 +20,7 @@ from rich.table import Table
 from api.commands.environment import Json, fail, read_settings
 from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
+from api.oauth.bound import ASYNC_HOOKS
 from api.provider import Patience
 from api.provider.closing import read_outcomes, read_private_key, sign
 from api.provider.sending import headers_of, send
@@ -56,7 +57,7 @@ class _Platform:
 
     async def ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/jose") -> dict[str, Any]:
         """The answer's document; ends the command on a problem."""
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with httpx.AsyncClient(base_url=self.url, event_hooks=ASYNC_HOOKS) as client:
             headers = headers_of(self.token, kind) | {"Accept-Language": "en"}
             response = (await send(client, method, path, body, headers, _PATIENCE)).response
         try:

@@ -21,6 +21,7 @@ from api.demonstration import Terminal
 from api.problems import PROBLEM_TYPES
 from api.provider import MALFORMED_ROW, Patience
 from api.provider.sending import headers_of, send
+from api.provider.signing import ReportSigning, signing_with
 from api.supervisor import find_platform
 from service.feeds import Bilingual, load_feed
 from service.feeds.records import open_lines, read_heading, records
@@ -45,6 +46,15 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(
         help="数据方令牌文件；缺省签发开发令牌。 A file with the provider's token; by default one for development."
+    ),
+]
+
+
+SigningKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="签名私钥 (JWK)，平台要求签名时必需。 The private key (JWK) that signs, where the platform asks for it.",
     ),
 ]
 
@@ -81,11 +91,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A data provider at a platform."""
+    """A data provider at a platform; `signing` signs its calls, if it does."""
 
     url: str
     source: str
     token: str
+    signing: ReportSigning | None = None
 
     async def post(self, client: httpx.AsyncClient, path: str, content: object) -> httpx.Response:
         """The answer to this, sent until there is one. Raises ImportStopped."""
@@ -93,7 +104,9 @@ class Provider:
         return (await send(client, "POST", path, orjson.dumps(content), headers, Patience())).response
 
 
-def provider_of(feed: str | None, source: str | None, url: str | None, token_file: Path | None) -> Provider:
+def provider_of(
+    feed: str | None, source: str | None, url: str | None, token_file: Path | None, key: Path | None
+) -> Provider:
     """Who is meant, and where; ends the command when that is not said."""
     if (feed is None) == (source is None):
         fail("请给出 --feed 或 --source 之一。", "give either --feed NAME or --source URI.")
@@ -106,9 +119,9 @@ def provider_of(feed: str | None, source: str | None, url: str | None, token_fil
             "no platform runs from this data directory: start one (make run), or name its address with --url.",
         )
     if token_file is not None:
-        return Provider(known, uri, token_file.read_text("utf-8").strip())
+        return Provider(known, uri, token_file.read_text("utf-8").strip(), signing_with(key, settings.clock_offset))
     issued = development_issuer(settings).issue("provider", "this-machine", source=uri, ttl=timedelta(hours=24))
-    return Provider(known, uri, issued)
+    return Provider(known, uri, issued, signing_with(key, settings.clock_offset))
 
 
 def read_rows(file: Path, needed: tuple[str, ...]) -> Iterator[Row | BadRow]:

@@ -19,6 +19,7 @@ from api.commands.providing import (
     Provider,
     Refused,
     Row,
+    SigningKeyFile,
     SourceUri,
     TokenFile,
     Url,
@@ -30,6 +31,7 @@ from api.commands.providing import (
     summarize,
 )
 from api.demonstration import Terminal
+from api.oauth.bound import ASYNC_HOOKS
 from api.provider.outcomes import reason_of
 from api.provider.sending import stop_unless_done
 
@@ -54,6 +56,7 @@ def retract(
     dry_run: DryRun = False,
     url: Url = None,
     token_file: TokenFile = None,
+    key: SigningKeyFile = None,
     as_json: Json = False,
 ) -> None:
     """撤回文件所列事件的入账。 Take back what was credited for the events of a file.
@@ -64,7 +67,7 @@ def retract(
     once. Exit status 1 if anything was refused.
     """
     terminal = Terminal(as_json)
-    provider = provider_of(feed, source, url, token_file)
+    provider = provider_of(feed, source, url, token_file, key)
     began, report = time.monotonic(), _Report()
     try:
         asyncio.run(_retract(provider, file, dry_run, terminal, report))
@@ -78,7 +81,7 @@ def retract(
 
 async def _retract(provider: Provider, file: Path, dry_run: bool, terminal: Terminal, report: _Report) -> None:
     bars, move = progress(terminal, "撤回 retracting", sum(1 for _ in read_rows(file, ("id",))))
-    async with httpx.AsyncClient(base_url=provider.url) as client:
+    async with httpx.AsyncClient(base_url=provider.url, auth=provider.signing, event_hooks=ASYNC_HOOKS) as client:
         with bars:
             for rows in batches(_once(file, report, move), BATCH):
                 response = await provider.post(

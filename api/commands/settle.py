@@ -19,6 +19,7 @@ from api.commands.providing import (
     Provider,
     Refused,
     Row,
+    SigningKeyFile,
     SourceUri,
     TokenFile,
     Url,
@@ -31,6 +32,7 @@ from api.commands.providing import (
     summarize,
 )
 from api.demonstration import Terminal
+from api.oauth.bound import ASYNC_HOOKS
 from api.provider.outcomes import reason_of
 from api.provider.sending import stop_unless_done
 
@@ -57,6 +59,7 @@ def settle(
     dry_run: DryRun = False,
     url: Url = None,
     token_file: TokenFile = None,
+    key: SigningKeyFile = None,
     as_json: Json = False,
 ) -> None:
     """按文件所列事实结算待确认入账。 Settle provisional credits by the facts of a file.
@@ -68,7 +71,7 @@ def settle(
     given. Repeating it is safe: a credit is settled once. Exit status 1 if anything was refused.
     """
     terminal = Terminal(as_json)
-    provider = provider_of(feed, source, url, token_file)
+    provider = provider_of(feed, source, url, token_file, key)
     began, report = time.monotonic(), _Report()
     try:
         asyncio.run(_settle(provider, file, dry_run, terminal, report))
@@ -87,7 +90,7 @@ def settle(
 
 async def _settle(provider: Provider, file: Path, dry_run: bool, terminal: Terminal, report: _Report) -> None:
     bars, move = progress(terminal, "结算 settling", sum(1 for _ in read_rows(file, COLUMNS)))
-    async with httpx.AsyncClient(base_url=provider.url) as client:
+    async with httpx.AsyncClient(base_url=provider.url, auth=provider.signing, event_hooks=ASYNC_HOOKS) as client:
         with bars:
             for rows in batches(read_rows(file, COLUMNS), TOGETHER):
                 for bad in rows:

@@ -17,6 +17,7 @@ from rich.table import Table
 from api.commands.environment import Json, fail, read_settings
 from api.commands.issuing import development_issuer
 from api.demonstration import Terminal
+from api.oauth.bound import HOOKS
 from api.provider.closing import read_private_key
 from api.signatures import SigningKey, sign_call
 from api.supervisor import find_platform
@@ -74,7 +75,8 @@ class _Asking:
             nonce = os.urandom(16).hex()
             sent |= sign_call(self._key, method, address, body, created=datetime.now(UTC), nonce=nonce)
         try:
-            answer = httpx.request(method, address, content=body, headers=sent, timeout=TIMEOUT_S)
+            with httpx.Client(timeout=TIMEOUT_S, event_hooks=HOOKS) as client:
+                answer = client.request(method, address, content=body, headers=sent)
         except httpx.HTTPError as error:
             fail(f"无法访问 {self._url}。", f"{self._url} cannot be asked: {type(error).__name__} {error}")
         if not answer.is_success:

@@ -14,7 +14,7 @@ from service.feeds import load_feed
 
 
 def token(
-    role: Annotated[str, typer.Argument(help="provider | participant | bank | operator | auditor")],
+    role: Annotated[str, typer.Argument(help=" | ".join(get_args(Role)))],
     subject: Annotated[
         str | None, typer.Argument(help="participant：参与者编号。 For a participant: the participant id.")
     ] = None,
@@ -25,6 +25,7 @@ def token(
         str | None, typer.Option(help="provider：取该模板的数据方。 For a provider: the source of this feed.")
     ] = None,
     bank: Annotated[str | None, typer.Option(help="bank：登记的银行标识。 For a bank: its registered URI.")] = None,
+    funder: Annotated[str | None, typer.Option(help="funder：出资方标识。 For a funder: its URI.")] = None,
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="有效分钟数。 Minutes it is valid.")] = 60,
 ) -> None:
     """签发开发用令牌。 Issue a token for development.
@@ -47,9 +48,12 @@ def token(
         fail("participant 令牌需要参与者编号 (UUID)。", "a participant's token needs the participant id, a UUID.")
     elif role == "bank" and bank is None:
         fail("bank 令牌需要 --bank。", "a bank's token needs --bank URI.")
+    elif role == "funder" and funder is None:
+        fail("funder 令牌需要 --funder。", "a funder's token needs --funder URI.")
     chosen: Role = next(known for known in get_args(Role) if known == role)
-    subject, life = subject or source or bank or f"{role}@this-machine", timedelta(minutes=minutes)
-    sys.stdout.write(development_issuer(settings).issue(chosen, subject, source=source, bank=bank, ttl=life) + "\n")
+    subject, life = subject or source or bank or funder or f"{role}@this-machine", timedelta(minutes=minutes)
+    issued = development_issuer(settings).issue(chosen, subject, source=source, bank=bank, funder=funder, ttl=life)
+    sys.stdout.write(issued + "\n")
 
 
 def _is_uuid(text: str | None) -> bool:

@@ -6,6 +6,7 @@ No line holds a token, a body, a query or a person's id: a request is logged by 
 import asyncio
 import atexit
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ def configure_logging(settings: Settings, stream: BinaryIO | None = None) -> Non
     output = stream or sys.stderr.buffer
     level = _LEVELS[settings.log_level]
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.JSONRenderer(serializer=_dump)],
+        processors=[*_SHARED, _scrub, structlog.processors.JSONRenderer(serializer=_dump)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(file=output),
         cache_logger_on_first_use=False,  # a line before this call would keep its logger for ever
@@ -46,6 +47,7 @@ def configure_logging(settings: Settings, stream: BinaryIO | None = None) -> Non
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_SHARED],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _scrub,
                 structlog.processors.JSONRenderer(serializer=lambda value, **_: _dump(value).decode("utf-8")),
             ],
         )
@@ -60,8 +62,29 @@ def configure_logging(settings: Settings, stream: BinaryIO | None = None) -> Non
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+# What a library's message may carry: a token, a password in an address, the values of a row that broke a constraint.
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b(Bearer|DPoP|Basic)\s+[^\s\"',]+", re.IGNORECASE), r"\1 …"),
+    (re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@"), "…@"),
+    (re.compile(r"(?m)^(DETAIL|CONTEXT|HINT):.*$"), r"\1: …"),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), "…"),
+)
+
+
+def scrubbed(text: str) -> str:
+    """The text without what may be secret or somebody's."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _scrub(_: Any, __: str, event: EventDict) -> EventDict:
+    """A processor: every text of a line, scrubbed. Request lines do not pass here; they hold none of this."""
+    return {name: scrubbed(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def _dump(value: EventDict | Any, **_: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+    return orjson.dumps(value, default=lambda other: scrubbed(str(other)))
 
 
 class _Text:

@@ -38,6 +38,12 @@ LIMITER_LOCAL = Gauge(
     "Processes that limit by themselves because Redis does not answer",
     multiprocess_mode="livesum",
 )
+PROOFS_LOCAL = Gauge(
+    "tanpuhui_proofs_local",
+    "Processes that remember proofs of possession by themselves because Redis does not answer",
+    multiprocess_mode="livesum",
+)
+PROOFS_FORGOTTEN = Counter("tanpuhui_proofs_forgotten", "Proofs of possession forgotten before their minute was over")
 LICENCE_DAYS_LEFT = Gauge(
     "tanpuhui_licence_days_left",
     "Days on which a source's licence for a scenario still covers something, today included, when it was last read",

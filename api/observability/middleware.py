@@ -12,9 +12,10 @@ from itertools import count
 from typing import Any
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.hardening.headers import security_headers
 from api.observability.logs import request_writer
 from api.observability.metrics import observe_request
 from api.problems import DEFAULT_BASE, Problem, negotiate, problem_response
@@ -23,17 +24,17 @@ log = structlog.get_logger("tanpuhui.api")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
 
 
 class _Exchange:
     """What is known of one request and its answer."""
 
-    __slots__ = ("request_id", "send", "status")
+    __slots__ = ("request_id", "scope", "send", "status")
 
-    def __init__(self, request_id: bytes, send: Send) -> None:
+    def __init__(self, request_id: bytes, scope: Scope, send: Send) -> None:
         self.request_id = request_id
+        self.scope = scope
         self.send = send
         self.status = 0
 
@@ -43,11 +44,11 @@ class _Exchange:
             self.status = message["status"]
             headers = message["headers"] = list(message.get("headers", ()))
             headers.append((b"x-request-id", self.request_id))
-            headers.append(_NOSNIFF)
-            for name, _ in headers:
-                if name == b"cache-control":
-                    break
-            else:
+            given = {name for name, _ in headers}
+            for header in security_headers(self.scope):
+                if header[0] not in given:
+                    headers.append(header)
+            if b"cache-control" not in given:
                 headers.append(_NO_STORE)  # an answer about a person is in no cache unless its route says so
         return self.send(message)
 
@@ -76,11 +77,13 @@ class ObservabilityMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        exchange = _Exchange(_sent_id(scope) or b"%s-%d" % (self._prefix, next(self._numbers)), send)
+        exchange = _Exchange(_sent_id(scope) or b"%s-%d" % (self._prefix, next(self._numbers)), scope, send)
         state = scope.setdefault("state", {})
         state["request_id"] = exchange.request_id.decode("ascii")
         try:
             await self._app(scope, receive, exchange.answer)
+        except ClientDisconnect:
+            pass  # whoever sent half a request has no answer; the line below says 499
         except Exception as error:
             await self._fail(scope, receive, exchange, error)
         finally:

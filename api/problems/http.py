@@ -82,7 +82,7 @@ def install_problem_handlers(
 def openapi_problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` of a route that may end with these problems, by status."""
     answers: dict[int | str, dict[str, Any]] = {}
-    for slug in slugs:
+    for slug in dict.fromkeys(slugs):
         kind = PROBLEM_TYPES[slug]
         answer = answers.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}})
         answer["description"] = "; ".join(filter(None, (answer["description"], f"{kind.title.en} ({slug})")))

@@ -37,7 +37,7 @@ STEPS: tuple[CheckStep, ...] = (
     ),
     CheckStep(
         "signature",
-        Text("日清单或银行调用的签名", "the signature of a manifest or of a bank's call"),
+        Text("日清单、银行调用或数据方报送的签名", "the signature of a manifest, a bank's call or a source's report"),
         ("signature-refused",),
     ),
     CheckStep(

@@ -6,15 +6,21 @@ one. A stored refusal is a slug and its parameters, so a slug or a parameter, on
 """
 
 from api.problems import (
+    access,
     activities,
     banks,
     callers,
     counting,
+    hardening,
+    linking,
     order,
     products,
     records,
     redemption,
+    reports,
     requests,
+    reviews,
+    rights,
     server,
     settlement,
     webhooks,
@@ -32,7 +38,7 @@ __all__ = [
     "Text",
 ]
 
-_LATER = (products, banks, redemption, webhooks, settlement)
+_LATER = (hardening, access, linking, products, banks, redemption, webhooks, settlement, reports, rights, reviews)
 
 PROBLEM_TYPES: dict[str, ProblemType] = {
     slug: row

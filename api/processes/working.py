@@ -13,6 +13,7 @@ from service.products.sweeping import run_listing_sweeps
 from service.seals import run_seals
 from service.settings import Settings
 from service.settlement.closing import run_statements
+from service.signals.looking import run_signals
 from service.webhooks.loop import run_deliveries
 from service.worker import run_worker
 
@@ -40,4 +41,5 @@ async def work(settings: Settings) -> None:
         fresh = Fresh(system_clock(settings.clock_offset))
         desk = Desk(settings.programme, settings.allowed_statuses, fresh, settings.clock_offset)
         sweeps = run_listing_sweeps(pool, desk, stopping)
-        await run_worker(pool, stopping, seals, sweeps, statements, deliveries)
+        signals = run_signals(pool, fresh, stopping)
+        await run_worker(pool, stopping, seals, sweeps, statements, deliveries, signals)

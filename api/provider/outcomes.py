@@ -2,7 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -81,6 +82,7 @@ def fates(
     resent_since_ms: int | None,
     counted: Counted,
     before: Collection[str] = (),
+    crossed: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Fate]:
     """How each event of a batch is counted.
 
@@ -88,15 +90,18 @@ def fates(
                      may have been posted and only its answer lost: those events come back as known, and yet it was
                      this import that had them decided, so their first answer counts.
     before           ids of events that stood earlier in the file: those were decided there
+    crossed          ids of events of other batches of this import without an answer, and since when (Unix time): an
+                     equal event here may come back as known by one of those, whose answer is late or lost
     """
     decided = []
     seen: set[str] = set()  # the second of two equal events of one batch is a duplicate however often it is sent
     for event_id, (fate, again) in zip(event_ids, answered, strict=True):
-        ours = not again
-        if again and resent_since_ms is not None:
-            ours = event_id not in seen and event_id not in before and _made_since(fate, resent_since_ms)
-        if ours and fate.transfer_id is not None:
-            ours = counted.add(fate.transfer_id)
+        ours, since_ms = not again, crossed.get(event_id, resent_since_ms)
+        if again and since_ms is not None:
+            ours = event_id not in seen and event_id not in before and _made_since(fate, since_ms)
+        if ours:  # a refusal that is no repeat may come twice: of what the platform does not keep each is its own
+            first = counted.add(fate.transfer_id or f"refused {event_id}")
+            ours = first or (fate.transfer_id is None and not again)
         seen.add(event_id)
         decided.append(fate if ours else Fate(DUPLICATE, fate.detail or f"transfer {fate.transfer_id}"))
     return decided

@@ -10,7 +10,7 @@ import httpx
 
 from api.provider.encoding import encoder
 from api.provider.enrolling import Enrol
-from api.provider.outcomes import REMEMBERED, Counted, answers, fates
+from api.provider.outcomes import REMEMBERED, Answered, Counted, answers, fates
 from api.provider.recording import Batch, Item, Recorder
 from api.provider.report import Fate, ImportReport, ImportStopped
 from api.provider.resuming import State
@@ -105,6 +105,7 @@ class _Posting:
         self._enrolling = asyncio.Lock()  # no batch may go out while another still enrols one of its people
         self._moved = asyncio.Event()
         self._sent_ms: dict[int, int] = {}
+        self._unanswered: dict[int, tuple[int, list[str]]] = {}  # batches: since when, and their events
         self.unsure = (0, 0, 0)  # rows from, to, that may have been sent before, and since when
         self.before: set[str] = set()  # of a resumed import: the events lately passed by, and those asked for again
 
@@ -146,6 +147,8 @@ class _Posting:
         items = batch.items
         if not items:
             return []
+        ids = [item.row.event_id for item in items]
+        self._unanswered[batch.number] = began_ms, ids
         body = b"[" + b",".join([item.body for item in items]) + b"]"
         found = None
 
@@ -157,14 +160,23 @@ class _Posting:
         sent = await send(self._client, "POST", self._path, body, self._headers, self._patience, usable, self._bearer)
         stop_unless_done(sent.response)
         assert found is not None  # or it would not have been usable
+        del self._unanswered[batch.number]  # one that never has an answer stays: others are still told of its events
         since_ms = began_ms if sent.attempts > 1 else None
         begin, end, unsure_ms = self.unsure
-        ids = [item.row.event_id for item in items]
         if not begin <= batch.first < end:
-            return fates(ids, found, since_ms, self._counted)
+            return fates(ids, found, since_ms, self._counted, crossed=self._crossed(ids, found))
         decided = fates(ids, found, unsure_ms, self._counted, self.before)
         self.before.update(ids)
         return decided
+
+    def _crossed(self, ids: list[str], found: list[Answered]) -> dict[str, int]:
+        """Of the events that came back as known, those that are on their way in another batch too."""
+        known = {event_id for event_id, (_, again) in zip(ids, found, strict=True) if again}
+        return {
+            event_id: since_ms
+            for since_ms, theirs in (self._unanswered.values() if known else ())
+            for event_id in known.intersection(theirs)
+        }
 
 
 async def _together(items: Iterator[Batch], work: Callable[[Batch], Awaitable[None]], concurrency: int) -> None:

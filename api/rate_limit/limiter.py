@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from api.observability.metrics import LIMITER_LOCAL, count_limit_decisions
-from api.rate_limit.quota import Decision, Limits, LocalQuotas, Use
+from api.rate_limit.book import LimitBook
+from api.rate_limit.nodes import Nodes, open_nodes
+from api.rate_limit.quota import Decision, LocalQuotas, Use
 
 log = structlog.get_logger("tanpuhui.rate_limit")
 
 # KEYS[1] a client's use, as "<time in microseconds> <requests ns> <items ns>"
-# ARGV    request_ns, requests_full, item_ns, items_full, and the items of each request in order of arrival
+# ARGV    request_ns, requests_full, item_ns, items_full, and "units:items" of each request in order of arrival
 # Answers "violated requests items" for each, comma-separated: one string is read faster than an array of numbers.
 # Numbers stay below 2^53, so Lua's doubles hold them exactly; %.0f because Lua would write large ones with an exponent.
 _SCRIPT = b"""
@@ -38,9 +39,9 @@ end
 local request_ns, requests_full = tonumber(ARGV[1]), tonumber(ARGV[2])
 local item_ns, items_full = tonumber(ARGV[3]), tonumber(ARGV[4])
 local answers = {}
-for text in string.gmatch(ARGV[5], '%d+') do
-  local cost = tonumber(text)
-  local r, i = requests + request_ns, items + cost * item_ns
+for units, sent in string.gmatch(ARGV[5], '(%d+):(%d+)') do
+  local cost = tonumber(sent)
+  local r, i = requests + math.min(tonumber(units) * request_ns, requests_full), items + cost * item_ns
   local violated = 0
   if r > requests_full then violated = 1 end
   if cost > 0 and i > items_full then violated = violated + 2 end
@@ -55,18 +56,18 @@ return table.concat(answers, ',')
 """
 _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 
-CONNECT_TIMEOUT = 1.0  # seconds; nobody waits for a connection but the task that makes it
-
 
 class _Waiting(NamedTuple):
     client: str
-    cost: int
+    items: int
+    units: int
     answer: asyncio.Future[Decision]
 
 
 class RateLimiter:
     """Both quotas of a client in one decision. `check` never raises: a limiter in trouble must not stop a report.
 
+    book        whose limits are which
     redis_url   None: this process always decides alone
     processes   how many processes share the limits when each must decide alone
     timeout     seconds a decision may wait for the server
@@ -74,14 +75,14 @@ class RateLimiter:
     """
 
     def __init__(
-        self, limits: Limits, redis_url: str | None, *, processes: int = 1, timeout: float = 0.05, retry: float = 1.0
+        self, book: LimitBook, redis_url: str | None, *, processes: int = 1, timeout: float = 0.05, retry: float = 1.0
     ) -> None:
-        self._limits = limits
+        self.book = book
         self._timeout = timeout
         self._retry = retry
-        self._local = LocalQuotas(limits.shared_by(processes))
+        self._local = LocalQuotas(lambda client: book.of(client).shared_by(processes))
         self._pool = ConnectionPool.from_url(redis_url, protocol=2, socket_timeout=None) if redis_url else None
-        self._connection: AbstractConnection | None = None
+        self._nodes: Nodes | None = None
         self._waiting: list[_Waiting] = []
         self._flight: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -90,28 +91,28 @@ class RateLimiter:
     @property
     def shared(self) -> bool:
         """Whether decisions are shared between processes just now."""
-        return self._connection is not None
+        return self._nodes is not None
 
     async def start(self) -> None:
         """Connect before the first request. A server that is away delays the start by a second and is tried again."""
         if self._pool is not None and not await self._connect():
             self._stay_local("the server does not answer")
 
-    async def check(self, client: str, items: int = 0) -> Decision:
-        """Charge one request and its items to a client."""
-        if self._connection is None:
-            decision = self._local.check(client, items, time.monotonic_ns())
+    async def check(self, client: str, items: int = 0, units: int = 1) -> Decision:
+        """Charge one request, as so many units, and its items to a client."""
+        if self._nodes is None:
+            decision = self._local.check(client, items, time.monotonic_ns(), units)
             count_limit_decisions("local", [decision.allowed])
             return decision
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(client, items, answer))
+        self._waiting.append(_Waiting(client, items, units, answer))
         if self._flight is None:
             self._flight = asyncio.create_task(self._fly())
         return await answer
 
-    async def require(self, client: str, items: int = 0) -> dict[str, str]:
+    async def require(self, client: str, items: int = 0, units: int = 1) -> dict[str, str]:
         """The RateLimit headers of a request that may pass. Raises Problem quota-exceeded for one that may not."""
-        decision = await self.check(client, items)
+        decision = await self.check(client, items, units)
         if decision.violated:
             raise decision.problem()
         return decision.headers()
@@ -135,16 +136,16 @@ class RateLimiter:
 
     async def _decide(self, batch: list[_Waiting]) -> None:
         decisions: list[Decision] | None = None
-        if self._connection is not None:
+        if self._nodes is not None:
             try:
                 async with asyncio.timeout(self._timeout):
-                    decisions = await self._ask(self._connection, batch)
+                    decisions = await self._ask(self._nodes, batch)
             except Exception as error:  # whatever it is, those who wait for it are answered
                 await self._disconnect()
                 self._stay_local(f"{type(error).__name__}: {error}")
         if decisions is None:
             now = time.monotonic_ns()
-            decisions = [self._local.check(client, cost, now) for client, cost, _ in batch]
+            decisions = [self._local.check(client, items, now, units) for client, items, units, _ in batch]
             count_limit_decisions("local", [decision.violated == 0 for decision in decisions])
         else:
             count_limit_decisions("shared", [decision.violated == 0 for decision in decisions])
@@ -152,60 +153,41 @@ class RateLimiter:
             if not waiting.answer.done():  # a client that went away cancelled it
                 waiting.answer.set_result(decision)
 
-    async def _ask(self, connection: AbstractConnection, batch: Sequence[_Waiting]) -> list[Decision]:
+    async def _ask(self, nodes: Nodes, batch: Sequence[_Waiting]) -> list[Decision]:
         by_client: dict[str, list[int]] = {}
         for place, waiting in enumerate(batch):
             by_client.setdefault(waiting.client, []).append(place)
-        calls = [self._call(client, [batch[place].cost for place in places]) for client, places in by_client.items()]
-        replies = await _round_trip(connection, calls)
-        if any(isinstance(reply, NoScriptError) for reply in replies):  # its scripts were flushed: nothing was charged
-            lost = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            _, *again = await _round_trip(connection, [("SCRIPT", "LOAD", _SCRIPT), *(calls[place] for place in lost)])
-            for place, reply in zip(lost, again, strict=True):
-                replies[place] = reply
+        calls = [self._call(client, [batch[place] for place in places]) for client, places in by_client.items()]
+        replies = await nodes.ask(calls)
         decisions: dict[int, Decision] = {}
-        for places, reply in zip(by_client.values(), replies, strict=True):
+        for (client, places), reply in zip(by_client.items(), replies, strict=True):
+            limits = self.book.of(client)
             if isinstance(reply, RedisError):
                 raise reply
             for place, part in zip(places, reply.split(b","), strict=True):
                 violated, requests, items = part.split()
-                use = Use(int(requests), int(items))
-                decisions[place] = Decision(self._limits, batch[place].cost, int(violated), use, False)
+                use, asked = Use(int(requests), int(items)), batch[place]
+                decisions[place] = Decision(limits, asked.items, int(violated), use, False, asked.units, client)
         return [decisions[place] for place in range(len(batch))]
 
-    def _call(self, client: str, costs: list[int]) -> tuple[Any, ...]:
-        limits = self._limits
-        key = f"tanpuhui:limit:{{{client}}}"  # the braces keep all of a client's keys on one node of a cluster
+    def _call(self, client: str, asked: Sequence[_Waiting]) -> tuple[Any, ...]:
+        limits = self.book.of(client)
         numbers = (limits.request_ns, limits.requests_full, limits.item_ns, limits.items_full)
-        return ("EVALSHA", _SHA, 1, key, *numbers, " ".join(map(str, costs)))
+        costs = " ".join(f"{waiting.units}:{waiting.items}" for waiting in asked)
+        return ("EVALSHA", _SHA, 1, limit_key(client), *numbers, costs)
 
     async def _connect(self) -> bool:
         """Connect, load the script, and see that the server answers within the time limit."""
         assert self._pool is not None
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # no types there
-        usable = False
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.connect()  # type: ignore[no-untyped-call]  # no types there
-                replies = await _round_trip(connection, [("SCRIPT", "LOAD", _SCRIPT)])
-            async with asyncio.timeout(self._timeout):
-                replies += await _round_trip(connection, [("PING",)])
-            failed = next((reply for reply in replies if isinstance(reply, RedisError)), None)
-            usable = failed is None
-        except (RedisError, OSError, TimeoutError):
-            return False
-        finally:
-            if not usable:
-                await connection.disconnect(nowait=True)
-        if usable:
-            self._connection = connection
+        self._nodes = await open_nodes(self._pool, _SCRIPT, self._timeout)
+        if self._nodes is not None:
             LIMITER_LOCAL.set(0)
-        return usable
+        return self._nodes is not None
 
     async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        nodes, self._nodes = self._nodes, None
+        if nodes is not None:
+            await nodes.close()
 
     def _stay_local(self, why: str) -> None:
         LIMITER_LOCAL.set(1)
@@ -222,15 +204,7 @@ class RateLimiter:
         log.info("rate limits are shared again")
 
 
-async def _round_trip(connection: AbstractConnection, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Send all calls at once and read every reply; an error reply is returned in its place, so none is left unread."""
-    await connection.send_packed_command(connection.pack_commands(calls), check_health=False)
-    replies: list[Any] = []
-    for _ in calls:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except RedisError as error:
-            if not connection.is_connected:
-                raise
-            replies.append(error)
-    return replies
+def limit_key(client: str) -> str:
+    """The one key of a client: a script call touches no other, so it stays on one node of a cluster. What stands
+    between the braces is all that is hashed into a slot; a brace in the name itself would end it early."""
+    return f"tanpuhui:limit:{{{client.replace('{', '%7B').replace('}', '%7D')}}}"

@@ -10,7 +10,7 @@ from api.auth import Caller, Forbidden
 from api.dependencies import platform_of
 from api.idempotency import read_idempotency_key
 from api.problems import Problem
-from api.signatures.checking import check
+from api.signatures.checking import bank_profile, check
 from api.signatures.reading import Message, SignatureFault
 from api.signatures.reasons import refused
 from service.banks.calls import KeptCall
@@ -54,7 +54,8 @@ async def require_signed(
     message = message_of(request, body)
     now = platform.fresh.clock()
     try:
-        verified = check(message, bank.keys, now, money=money)
+        profile = bank_profile(message, money=money, authorities=platform.settings.public_authorities)
+        verified = check(message, bank.keys, now, profile)
         call_id = platform.fresh.id()
         path = message.url.split("/", 3)[3]
         kept = KeptCall(

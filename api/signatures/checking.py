@@ -1,4 +1,4 @@
-"""Check a bank's signature under its registered keys. Pure: the message, the keys and the time come in.
+"""Check the signature of a bank or a source under its registered keys. Pure: message, keys and time come in.
 
 What must be covered is decided here and not by whoever signs; the algorithm comes with the key, never with the message.
 The values of components and the algorithms are a library's; its own verifier, which parses everything again for itself
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,14 +18,36 @@ from http_message_signatures.exceptions import HTTPMessageSignaturesException
 from http_message_signatures.resolvers import HTTPSignatureComponentResolver
 from http_sf.compat import Item
 
-from api.signatures.reading import Claimed, Message, SignatureFault, check_digest, read_signature
-from service.banks.registry import RegisteredBankKey
+from api.signatures.reading import SOURCE_TAG, TAG, Claimed, Message, SignatureFault, check_digest, read_signature
 from service.jws import Public, load_public_key
 
 LONGEST_LIFE = timedelta(minutes=5)  # from `created` on; a nonce is remembered for longer
-EARLIEST = timedelta(seconds=30)  # so far may the bank's clock be ahead
-_PLAIN_FIELDS = frozenset({"content-digest", "idempotency-key"})
+EARLIEST = timedelta(seconds=30)  # so far may the caller's clock be ahead
+_PLAIN_FIELDS = frozenset({"content-digest", "content-type", "idempotency-key"})
 NONCE_LENGTH = (16, 128)  # characters; 16 of base64 hold 96 random bits
+
+
+class RegisteredKey(Protocol):
+    """A caller's public key as JWK text, and whether a signature made at a moment counts."""
+
+    @property
+    def public_key(self) -> str: ...
+
+    def counts(self, at: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is asked of a signature.
+
+    tag          whose signatures these are
+    required     what must be covered at least
+    authorities  the addresses of this platform, in lower case, without a default port; none where any will do
+    """
+
+    tag: str
+    required: tuple[str, ...]
+    authorities: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +62,34 @@ class Verified:
 
 
 def required_components(message: Message, *, money: bool) -> tuple[str, ...]:
-    """What a signature under this request must cover at least."""
-    query = ("@query",) if message.query else ()
-    return ("@method", "@authority", "@path", *query, "content-digest", *(("idempotency-key",) if money else ()))
+    """What a bank's signature under this request must cover at least; its Idempotency-Key too where points move."""
+    return (*_address_of(message), "content-digest", *(("idempotency-key",) if money else ()))
 
 
-def check(message: Message, keys: Mapping[str, RegisteredBankKey], now: datetime, *, money: bool) -> Verified:
+def _address_of(message: Message) -> tuple[str, ...]:
+    return ("@method", "@authority", "@path", *(("@query",) if message.query else ()))
+
+
+def bank_profile(message: Message, *, money: bool, authorities: frozenset[str] = frozenset()) -> Profile:
+    """What is asked of a bank's call; `money` says whether it moves points."""
+    return Profile(TAG, required_components(message, money=money), authorities)
+
+
+def source_profile(message: Message, authorities: frozenset[str] = frozenset()) -> Profile:
+    """What is asked of a source's call. What its content is read as belongs to what is signed: the media type."""
+    return Profile(SOURCE_TAG, (*_address_of(message), "content-digest", "content-type"), authorities)
+
+
+def check(message: Message, keys: Mapping[str, RegisteredKey], now: datetime, profile: Profile) -> Verified:
     """Check the one signature of ours under a request.
 
-    keys    the bank's own, by key id; a signature under another bank's key is one under an unknown key
+    keys    the caller's own, by key id; a signature under somebody else's key is one under an unknown key
     now     the platform's time
-    money   whether the call moves points, and so covers its Idempotency-Key
 
-    Raises SignatureFault with the first thing that is wrong: form, coverage, time, key, digest, signature.
+    Raises SignatureFault with the first thing that is wrong: form, coverage, time, key, digest, address, signature.
     """
-    claimed = read_signature(message)
-    required = required_components(message, money=money)
-    missing = [name for name in required if name not in claimed.components]
+    claimed = read_signature(message, profile.tag)
+    missing = [name for name in profile.required if name not in claimed.components]
     if missing:
         raise SignatureFault("coverage", *missing)
     _check_time(claimed, now)
@@ -65,7 +98,7 @@ def check(message: Message, keys: Mapping[str, RegisteredBankKey], now: datetime
         raise SignatureFault("nonce")
     key_id, public = _key(claimed, keys, now)
     content_digest = check_digest(message)
-    base = _verified(message, claimed, public)
+    base = _verified(message, claimed, public, profile.authorities)
     return Verified(key_id, nonce, base, claimed.signature, content_digest)
 
 
@@ -82,7 +115,7 @@ def _check_time(claimed: Claimed, now: datetime) -> None:
         raise SignatureFault("expired", str(expires))
 
 
-def _key(claimed: Claimed, keys: Mapping[str, RegisteredBankKey], now: datetime) -> tuple[str, Public]:
+def _key(claimed: Claimed, keys: Mapping[str, RegisteredKey], now: datetime) -> tuple[str, Public]:
     key_id = claimed.parameters.get("keyid")
     if key_id is None:
         raise SignatureFault("keyid")
@@ -104,9 +137,12 @@ def algorithm_of(public: Public) -> type[HTTPSignatureAlgorithm]:
     return ED25519 if isinstance(public, Ed25519PublicKey) else ECDSA_P256_SHA256
 
 
-def _verified(message: Message, claimed: Claimed, public: Public) -> bytes:
+def _verified(message: Message, claimed: Claimed, public: Public, authorities: frozenset[str]) -> bytes:
     """The signature base, of which the signature is. Raises SignatureFault."""
     values = _plain_values(message, claimed) or _resolved(message, claimed)
+    # Whoever calls chooses the Host: what was signed for another platform could be sent here under that one's name.
+    if authorities and values["@authority"] not in authorities:
+        raise SignatureFault("authority", values["@authority"][:128])
     base = _base(values, claimed)
     if not all(value.replace("\t", " ").isprintable() for value in values.values()) or not base.isascii():
         raise SignatureFault("signature")  # a line more than was covered could be hidden in a value

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import http_sf
 
 TAG = "tanpuhui-bank"
+SOURCE_TAG = "tanpuhui-source"
 PARAMETERS = frozenset({"created", "expires", "nonce", "alg", "keyid", "tag"})
 LONGEST_FIELD = 4096  # characters
 MOST_COMPONENTS = 32
@@ -89,8 +90,8 @@ _PLAIN_SIGNATURE = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]{85}[AQgw]=
 _PLAIN_PARAMETER = re.compile(r';([a-z]+)=(?:"([^"]*)"|([0-9]+))')
 
 
-def _read_plain(message: Message) -> Claimed | None:
-    """What nearly every bank sends, read in a tenth of the time; None for anything else, also where it is at fault."""
+def _read_plain(message: Message, tag: str) -> Claimed | None:
+    """What nearly all callers send, read in a tenth of the time; None for anything else, also where it is at fault."""
     stated, signed = message.field("signature-input"), message.field("signature")
     if stated is None or signed is None or len(stated) > LONGEST_FIELD:
         return None
@@ -104,24 +105,24 @@ def _read_plain(message: Message) -> Claimed | None:
     numbers = {name for name, _, number in found if number}
     if not known or numbers - {"created", "expires"} or parameters.keys() & {"created", "expires"} != numbers:
         return None
-    if parameters.get("tag") != TAG or len(components) > MOST_COMPONENTS or len(set(components)) < len(components):
+    if parameters.get("tag") != tag or len(components) > MOST_COMPONENTS or len(set(components)) < len(components):
         return None
     return Claimed(one[1], components, parameters, base64.b64decode(other[2]), one[2])
 
 
-def read_signature(message: Message) -> Claimed:
-    """The one signature that carries our tag. Raises SignatureFault."""
+def read_signature(message: Message, tag: str = TAG) -> Claimed:
+    """The one signature that carries our tag, which says whose it is. Raises SignatureFault."""
     for name in SINGLE:
         message.field(name)
-    plain = _read_plain(message)
+    plain = _read_plain(message, tag)
     if plain is not None:
         return plain
     inputs, signatures = (_dictionary(message, name) for name in ("signature-input", "signature"))
-    ours = [label for label, (_, parameters) in inputs.items() if parameters.get("tag") == TAG]
+    ours = [label for label, (_, parameters) in inputs.items() if parameters.get("tag") == tag]
     if not ours:
-        raise SignatureFault("tag")
+        raise SignatureFault("tag", tag)
     if len(ours) > 1:
-        raise SignatureFault("several")
+        raise SignatureFault("several", tag)
     label = ours[0]
     members, parameters = inputs[label]
     if inputs.keys() != signatures.keys() or not isinstance(members, list):

@@ -1,4 +1,4 @@
-"""The bank's side: sign a call as the platform asks for it. For the sandbox's commands, simulators and tests."""
+"""The caller's side: sign a call of a bank or a source as the platform asks for it. For commands and tests."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,21 +9,21 @@ from http_message_signatures import HTTPMessageSigner, HTTPSignatureKeyResolver
 from http_message_signatures.algorithms import ECDSA_P256_SHA256, ED25519
 from jwt.utils import base64url_encode
 
-from api.signatures.reading import TAG
+from api.signatures.reading import SOURCE_TAG, TAG
 
 Private = Ed25519PrivateKey | EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A bank's private key and the id under which its public half is registered."""
+    """A caller's private key and the id under which its public half is registered."""
 
     key_id: str
     private: Private = field(repr=False)
 
 
 def public_jwk(key: SigningKey) -> dict[str, str]:
-    """The public half of a bank's key as it is registered."""
+    """The public half of a key as it is registered."""
     if isinstance(key.private, Ed25519PrivateKey):
         x = base64url_encode(key.private.public_key().public_bytes_raw()).decode("ascii")
         return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": key.key_id}
@@ -67,18 +67,45 @@ def sign_call(
     nonce   never used before by this bank; 16 to 128 characters
     """
     headers = {} if idempotency_key is None else {"Idempotency-Key": f'"{idempotency_key}"'}
-    message = _Outgoing(method, url, headers)
+    covered = ["content-digest", *(["idempotency-key"] if headers else [])]
+    _sign(key, _Outgoing(method, url, headers), covered, body, created, nonce, TAG)
+    return headers
+
+
+def sign_report(
+    key: SigningKey,
+    method: str,
+    url: str,
+    body: bytes,
+    *,
+    content_type: str,
+    created: datetime,
+    nonce: str,
+) -> dict[str, str]:
+    """The headers of a source's signed call: Content-Type, Content-Digest, Signature-Input and Signature.
+
+    url     absolute, as it is sent, with its query
+    nonce   never used before by this source; 16 to 128 characters
+    """
+    headers = {"Content-Type": content_type}
+    covered = ["content-digest", "content-type"]
+    _sign(key, _Outgoing(method, url, headers), covered, body, created, nonce, SOURCE_TAG)
+    return headers
+
+
+def _sign(
+    key: SigningKey, message: _Outgoing, covered: list[str], body: bytes, created: datetime, nonce: str, tag: str
+) -> None:
+    """Put the signature, which says whose it is by its tag, into the headers."""
     algorithm = ED25519 if isinstance(key.private, Ed25519PrivateKey) else ECDSA_P256_SHA256
-    components = ["@method", "@authority", "@path", *(["@query"] if "?" in url else ()), "content-digest"]
-    components += ["idempotency-key"] if headers else []
+    address = ["@method", "@authority", "@path", *(["@query"] if "?" in message.url else ())]
     HTTPMessageSigner(signature_algorithm=algorithm, key_resolver=_OneKey(key)).sign(
         message,
         key_id=key.key_id,
         created=created,
         nonce=nonce,
-        tag=TAG,
-        label="bank",
-        covered_component_ids=components,
+        tag=tag,
+        label=tag.removeprefix("tanpuhui-"),
+        covered_component_ids=[*address, *covered],
         body=body,
     )
-    return headers

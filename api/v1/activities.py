@@ -45,6 +45,7 @@ from api.problems import (
     render,
 )
 from api.routing import DirectRoute
+from api.signatures.reports import SignedReport, keep_activities, verified_report
 from service.activities.intake import Refusal, Report, ReportedActivity, assess
 from service.activities.references import ReferenceInvalid, canonical_reference
 from service.organisations import CodeMalformed, parse_code
@@ -212,14 +213,14 @@ class BatchAnswer(BaseModel):
 
 _PROBLEMS = openapi_problems(
     "unauthenticated", "forbidden", "unsupported-media-type", "payload-too-large", "malformed-json",
-    "malformed-event", "batch-empty", "batch-too-large", "quota-exceeded", "source-mismatch",
-    "source-not-registered", "event-conflict", "scenario-not-licensed", "source-licence-not-valid",
-    "activity-in-future", "unknown-scenario", "no-methodology-in-force", "no-points-rule-in-force",
-    "outside-calendar", "methodology-not-allowed", "subject-not-linked", "activity-not-found",
-    "already-corrected", "missing-reference", "claim-window-closed", "activity-too-long", "already-claimed",
-    "overlaps-claim", "overlaps-activity", "baseline-differs", "cap-reached", "participant-kind-not-eligible",
-    "participant-covered", "site-covered", "claimed-elsewhere", "ends-before-start", "unknown-input",
-    "missing-input", "improper-number", "input-out-of-range", "missing-factor", "condition-not-met",
+    "malformed-request", "malformed-event", "batch-empty", "batch-too-large", "quota-exceeded", "source-mismatch",
+    "source-not-registered", "report-signature-refused", "event-conflict", "scenario-not-licensed",
+    "source-licence-not-valid", "activity-in-future", "unknown-scenario", "no-methodology-in-force",
+    "no-points-rule-in-force", "outside-calendar", "methodology-not-allowed", "subject-not-linked",
+    "activity-not-found", "already-corrected", "missing-reference", "claim-window-closed", "activity-too-long",
+    "already-claimed", "overlaps-claim", "overlaps-activity", "baseline-differs", "cap-reached",
+    "participant-kind-not-eligible", "participant-covered", "site-covered", "claimed-elsewhere", "ends-before-start",
+    "unknown-input", "missing-input", "improper-number", "input-out-of-range", "missing-factor", "condition-not-met",
     "not-computable", "no-reduction", "posting-suspended", "overloaded", "temporarily-unavailable", "posting-failed",
     "internal-error",
 )  # fmt: skip
@@ -254,11 +255,13 @@ async def report_activities(
     kind = media_type(request.headers)
     if kind not in (STRUCTURED, BATCH, BINARY):
         raise Problem("unsupported-media-type", accepted=", ".join((STRUCTURED, BATCH, BINARY)))
-    content = parse_json(await read_body(request, platform.settings.max_body_bytes))
+    body = await read_body(request, platform.settings.max_body_bytes)
+    content = parse_json(body)
     events = _batch(content, platform) if kind == BATCH else [_binary(request, content) if kind == BINARY else content]
     headers = await charge(request, caller, len(events))
     post: Post = platform.poster.rehearse if _is_dry_run(request) else platform.poster.post
-    outcomes = await _outcomes(events, caller, platform, post)
+    signed = await verified_report(request, body, caller)
+    outcomes = await _outcomes(events, caller, platform, post, signed, alone=kind != BATCH)
     if post == platform.poster.post:
         _count(outcomes)
     headers |= localized(language) | await _licence_warning(events, caller, platform)
@@ -294,13 +297,24 @@ def _binary(request: Request, data: object) -> dict[str, object]:
 
 
 async def _outcomes(
-    events: Sequence[object], caller: Caller, platform: Platform, post: Post
+    events: Sequence[object],
+    caller: Caller,
+    platform: Platform,
+    post: Post,
+    signed: SignedReport | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Outcome | Problem]:
-    """Judge every event in pure code, post what can be posted together, and put the outcomes in the events' order."""
+    """Judge every event in pure code, post what can be posted together, and put the outcomes in the events' order.
+
+    signed   the call's signature: it is on record before anything is posted
+    alone    the call is about one event, and its signature over that event alone
+    """
     outcomes: dict[int, Outcome | Problem] = {}
     reports: list[tuple[int, Report]] = []
     licence = await platform.licence(caller.source) if caller.source else None
     now = platform.fresh.clock()
+    signature = signed.digest_hex if signed is not None and alone else None
     for number, raw in enumerate(events):
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
@@ -316,9 +330,10 @@ async def _outcomes(
         elif licence is None:
             outcomes[number] = Problem("source-not-registered")
         else:
-            reports.append(
-                (number, assess(_reported(event), licence, platform.rules, platform.keyring, platform.fresh, now))
-            )
+            known = platform.rules, platform.keyring, platform.fresh, now
+            reports.append((number, assess(_reported(event), licence, *known, signature)))
+    if reports and signed is not None and post == platform.poster.post:
+        await keep_activities(platform, signed, events, dict(reports))
     if reports:
         posted = await post([report for _, report in reports])
         outcomes.update(zip((number for number, _ in reports), posted, strict=True))

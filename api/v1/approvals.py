@@ -1,7 +1,9 @@
 """Approve 授权 what a bank asks: the participant sees what, for how much, and what the bank learns, and decides."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import Caller, Forbidden
+from api.auth.callers import require_person
 from api.board import told
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
 from api.platform import Platform
@@ -19,6 +21,7 @@ from api.redemptions import PLACE_PROBLEMS, POSTING_PROBLEMS, post_step
 from api.v1.manifests import answered
 from api.v1.redemptions import ConsentGiven, agreed
 from service.banks.requests import StoredRequest, claim_request, decline_request, find_request, let_go
+from service.database import Connection
 from service.products.facts import read_facts
 from service.products.model import Facts, Offer, lacking, reasons
 from service.redemption.placing import FromBank, build_hold, call_of
@@ -26,6 +29,7 @@ from service.redemption.placing import FromBank, build_hold, call_of
 router = APIRouter(prefix="/approvals", tags=["redemptions"])
 
 Code = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{22}$", description="the code that the bank handed over")]
+Finding: TypeAlias = Callable[[Connection], Awaitable[StoredRequest]]
 
 
 class ApprovalView(BaseModel):
@@ -85,16 +89,14 @@ async def read_approval(request: Request, code: Code) -> Response:
     """What the bank of this code asks for, and what it would cost and give the participant who reads it."""
     platform, language = platform_of(request), language_of(request)
     caller = await admit(request, "redemptions:read")
-    participant_id = _participant(caller)
+    participant_id = require_person(caller)
     headers = await charge(request, caller)
     now = platform.fresh.clock()
     async with platform.pool.acquire() as connection:
         asked = await find_request(connection, code)
         if asked.state(now) == "pending":
             asked.require_open_to(participant_id, now)
-        offer = _offer(platform, asked)
-        facts = (await read_facts(connection, participant_id, [offer.id], now))[offer.id]
-    content = _view(platform, asked, offer, facts, language)
+        content = await view_for(connection, platform, asked, participant_id, language)
     return answered(200, content, headers | {"Cache-Control": "no-store"}, request)
 
 
@@ -116,14 +118,22 @@ async def read_approval(request: Request, code: Code) -> Response:
 async def approve(request: Request, code: Code) -> Response:
     """Agree: the points are held for the bank, which has accepted already and cannot be cancelled on. Once only; the
     same again is answered as it stands."""
-    platform = platform_of(request)
     caller = await admit(request, "redemptions:write")
-    participant_id = _participant(caller)
+    participant_id = require_person(caller)
     content = await read_json(request)
     headers = await charge(request, caller, 1)
     given = parsed(ApprovalGiven, content)
+    return await approve_found(request, partial(find_request, code=code), participant_id, given, headers)
+
+
+async def approve_found(
+    request: Request, find: Finding, participant_id: UUID, given: ApprovalGiven, headers: dict[str, str]
+) -> Response:
+    """Hold the points for the request that `find` finds, in the name of this person. Raises what `approve` ends
+    with."""
+    platform = platform_of(request)
     async with platform.pool.acquire() as connection:
-        asked = await find_request(connection, code)
+        asked = await find(connection)
         offer = _offer(platform, asked)
         consent = agreed(platform, asked.units, given.points, given.consent)
         command = build_hold(
@@ -152,22 +162,29 @@ async def approve(request: Request, code: Code) -> Response:
 )
 async def decline(request: Request, code: Code) -> Response:
     """Decline: the bank learns that it was declined, and not by whom."""
-    platform = platform_of(request)
     caller = await admit(request, "redemptions:write")
-    participant_id = _participant(caller)
+    participant_id = require_person(caller)
     headers = await charge(request, caller)
+    return await decline_found(request, partial(find_request, code=code), participant_id, headers)
+
+
+async def decline_found(request: Request, find: Finding, participant_id: UUID, headers: dict[str, str]) -> Response:
+    """Decline the request that `find` finds, in the name of this person. Raises what `decline` ends with."""
+    platform = platform_of(request)
     settings = platform.settings
     async with platform.pool.acquire() as connection:
-        asked = await find_request(connection, code)
+        asked = await find(connection)
         await decline_request(connection, asked, participant_id, platform.fresh.clock(), settings.clock_offset)
     return answered(200, {"request_id": str(asked.request_id), "state": "declined"}, headers, request)
 
 
-def _participant(caller: Caller) -> UUID:
-    """Nobody else can agree for them, and a bank has the same scope."""
-    if caller.participant_id is None:
-        raise Forbidden
-    return caller.participant_id
+async def view_for(
+    tx: Connection, platform: Platform, asked: StoredRequest, participant_id: UUID, language: Language
+) -> dict[str, Any]:
+    """An ApprovalView of a request as this person sees it now. Raises Problem temporarily-unavailable."""
+    offer = _offer(platform, asked)
+    facts = (await read_facts(tx, participant_id, [offer.id], platform.fresh.clock()))[offer.id]
+    return _view(platform, asked, offer, facts, language)
 
 
 def _offer(platform: Platform, asked: StoredRequest) -> Offer:

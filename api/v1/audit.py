@@ -36,6 +36,7 @@ from service.audit.export import (
     read_totals,
 )
 from service.audit.redeemed import call_lines, read_bank_keys, read_document
+from service.audit.reporting import report_lines
 from service.audit.source import ExportStopped, parse_mark, parse_range, ranges_of
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -129,7 +130,7 @@ async def evidence(request: Request, path: str, size: Size = None) -> Response:
     1,235th. What was erased is not there."""
     platform, headers = await _admitted(request)
     number, wanted = await _range(platform, "evidence", path, size)
-    return _streamed(evidence_lines(platform.pool, number, wanted), headers)
+    return _streamed(evidence_lines(platform.pool, platform.vault, number, wanted), headers)
 
 
 @router.get(
@@ -144,6 +145,20 @@ async def calls(request: Request, path: str, size: Size = None) -> Response:
     platform, headers = await _admitted(request)
     number, wanted = await _range(platform, "calls", path, size)
     return _streamed(call_lines(platform.pool, number, wanted), headers)
+
+
+@router.get(
+    "/reports/{path:path}",
+    summary="Signed reports of a range 一段条目的数据方签名请求",
+    response_class=StreamingResponse,
+    responses=openapi_problems(*_PROBLEMS),
+)
+async def reports(request: Request, path: str, size: Size = None) -> Response:
+    """The calls that sources signed, one JSON line for each that is behind credits of the range: what was signed, the
+    signature, the key, and the body where it was not erased. Ranges are named as those of evidence."""
+    platform, headers = await _admitted(request)
+    number, wanted = await _range(platform, "reports", path, size)
+    return _streamed(report_lines(platform.pool, platform.vault, number, wanted), headers)
 
 
 @router.get(

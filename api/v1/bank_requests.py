@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.auth import require_scope
 from api.body import media_type, parse_json, read_body
 from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, JSON, admit, charge, openapi_body, parsed, platform_of
 from api.entitlements import entitle
@@ -17,7 +18,9 @@ from api.problems import Fault, Problem, openapi_problems
 from api.signatures.calls import SIGNED_PROBLEMS, calling_bank, require_signed
 from api.v1.activities import Name
 from api.v1.manifests import answered
+from service.banks.registry import RegisteredBank
 from service.banks.requests import CODE_BYTES, NewRequest, StoredRequest, code_text, create_request, read_request
+from service.linking.banks import bank_subject_tag, linked_to
 from service.products.model import Offer
 from service.redemption.reading import read_redemption
 
@@ -32,6 +35,7 @@ class BankRequestWanted(BaseModel):
     """What a bank asks a person to redeem: units of the version of its offer that is on the board now.
 
     reference   the bank's own, for instance of an application; it names nobody
+    subject     the bank's id for a person who has linked it: only they can then approve, and no code is handed over
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -39,13 +43,15 @@ class BankRequestWanted(BaseModel):
     offer: Name
     units: Annotated[int, Field(ge=1, le=2**53 - 1)]
     reference: BankReference | None = None
+    subject: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")] | None = None
 
 
 class BankRequestMade(BaseModel):
-    """A request, and the code that finds it: shown once, to be handed to the person as a link or a QR code."""
+    """A request, and the code that finds it: shown once, to be handed to the person as a link or a QR code; null where
+    a `subject` was named, who finds the request among their own."""
 
     request_id: UUID
-    approval_code: str
+    approval_code: str | None
     offer: str
     offer_version: int
     units: int
@@ -76,12 +82,14 @@ class BankRequestView(BaseModel):
     status_code=201,
     summary="Ask for an approval 发起兑换请求",
     response_model=BankRequestMade,
-    responses=openapi_problems(*BODY_PROBLEMS, *SIGNED_PROBLEMS, "bank-suspended", "offer-not-found"),
+    responses=openapi_problems(
+        *BODY_PROBLEMS, *SIGNED_PROBLEMS, "bank-suspended", "offer-not-found", "bank-link-not-live"
+    ),
     openapi_extra=openapi_body(model=BankRequestWanted),
 )
 async def make_request(request: Request) -> Response:
     """Signed. Ask somebody, whom we do not know yet, to redeem units of one of the bank's offers. No points move before
-    that person approves; a request that got no answer is good for half an hour."""
+    that person approves; a request that got no answer is good for half an hour. A `subject` needs `links:write`."""
     platform = platform_of(request)
     caller = await admit(request, "redemptions:write")
     if media_type(request.headers) != JSON:
@@ -90,13 +98,16 @@ async def make_request(request: Request) -> Response:
     content = parse_json(raw)
     headers = await charge(request, caller)
     body = parsed(BankRequestWanted, content)
+    if body.subject is not None:
+        require_scope(caller, "links:write")
     call = await require_signed(request, raw, caller, money=False)
     if not call.bank.active:
         raise Problem("bank-suspended")
     offer = _offered(platform, call.bank.uri, body.offer)
     if not offer.min_units <= body.units <= offer.max_units:
         raise Problem("malformed-request", faults=[_out_of_range(offer, body.units)])
-    code = code_text(platform.fresh.random(CODE_BYTES))
+    code = code_text(platform.fresh.random(CODE_BYTES))  # of a request to somebody nobody gets it
+    addressed_to = None if body.subject is None else await _linked(platform, call.bank, body.subject)
     wanted = NewRequest(
         request_id=platform.fresh.id(),
         bank_id=call.bank.bank_id,
@@ -105,18 +116,28 @@ async def make_request(request: Request) -> Response:
         units=body.units,
         reference=body.reference,
         call_id=call.call_id,
+        addressed_to=addressed_to,
     )
     async with platform.pool.acquire() as connection:
         expires_at = await create_request(connection, wanted, code, platform.settings.clock_offset)
     made = {
         "request_id": str(wanted.request_id),
-        "approval_code": code,
+        "approval_code": code if addressed_to is None else None,
         "offer": offer.id,
         "offer_version": offer.version,
         "units": body.units,
         "expires_at": expires_at,
     }
     return answered(201, made, headers | {"Cache-Control": "no-store"}, request)
+
+
+async def _linked(platform: Platform, bank: RegisteredBank, subject: str) -> UUID:
+    """Whom the bank's id stands for; an id that was never given is refused as one that is over."""
+    async with platform.pool.acquire() as connection:
+        found = await linked_to(connection, bank.bank_id, bank_subject_tag(platform.keyring, bank.uri, subject))
+    if found is None:
+        raise Problem("bank-link-not-live")
+    return found
 
 
 def _offered(platform: Platform, bank: str, offer_id: str) -> Offer:

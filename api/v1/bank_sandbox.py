@@ -15,7 +15,7 @@ from api.dependencies import CALL_PROBLEMS, admit, charge, platform_of
 from api.platform import Platform
 from api.problems import Problem, language_of, openapi_problems
 from api.signatures.calls import calling_bank, message_of
-from api.signatures.checking import EARLIEST, LONGEST_LIFE, check, computed_base, required_components
+from api.signatures.checking import EARLIEST, LONGEST_LIFE, bank_profile, check, computed_base
 from api.signatures.reading import Message, SignatureFault, read_signature
 from api.signatures.reasons import reason_text
 from api.v1.manifests import answered
@@ -92,7 +92,8 @@ def _verdict(
     request: Request, platform: Platform, bank: RegisteredBank, message: Message, money: bool
 ) -> dict[str, Any]:
     now = platform.fresh.clock()
-    required = required_components(message, money=money)
+    profile = bank_profile(message, money=money, authorities=platform.settings.public_authorities)
+    required = profile.required
     verdict: dict[str, Any] = {
         "accepted": True,
         "reason": None,
@@ -115,7 +116,7 @@ def _verdict(
         verdict["missing"] = [name for name in required if name not in claimed.components]
         verdict["signature_base"] = computed_base(message, claimed)
         verdict["parameters"] = dict(claimed.parameters)
-        check(message, bank.keys, now, money=money)
+        check(message, bank.keys, now, profile)
     except SignatureFault as fault:
         detail = getattr(reason_text(fault), language_of(request))
         verdict |= {"accepted": False, "reason": fault.reason, "detail": detail}

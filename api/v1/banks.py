@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.auth import Caller
 from api.dependencies import (
     BODY_PROBLEMS,
     CALL_PROBLEMS,
@@ -17,11 +18,15 @@ from api.dependencies import (
     openapi_body,
     parsed,
     platform_of,
+    raw_body,
     read_json,
 )
 from api.entitlements import open_entitlement_key
+from api.jwk_set import JwkSet
+from api.operators import operator_code
 from api.problems import Fault, Problem, openapi_problems
 from api.signatures.calls import calling_bank
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from api.v1.activities import Name, Word
 from api.v1.manifests import answered
 from api.v1.source_keys import Ed25519Key, KeyMoment, P256Key
@@ -38,6 +43,8 @@ from service.banks.registry import (
 )
 from service.jws import read_public_key
 from service.participants import exclude_postings
+from service.products.bank_listings import resume_offers_of, suspend_offers_of
+from service.products.listing import Desk
 
 router = APIRouter(tags=["banks"])
 
@@ -135,12 +142,15 @@ async def put_bank(request: Request) -> Response:
     "/banks/keys",
     summary="Register a bank's key 登记银行公钥",
     response_model=BankView,
-    responses=openapi_problems(*BODY_PROBLEMS, "bank-not-found", "bank-key-conflict", "posting-suspended"),
+    responses=PROPOSED
+    | openapi_problems(
+        *BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "bank-not-found", "bank-key-conflict", "posting-suspended"
+    ),
     openapi_extra=openapi_body(model=BankKeyRegistration),
 )
 async def put_bank_key(request: Request) -> Response:
     """Register a public key of a bank: Ed25519 or P-256. Again with a `valid_to` ends it, or ends it earlier. The log
-    has a leaf of each change."""
+    has a leaf of each change. Needs two operators."""
     platform = platform_of(request)
     caller = await admit(request, "banks:write")
     content = await read_json(request)
@@ -148,6 +158,9 @@ async def put_bank_key(request: Request) -> Response:
     body = parsed(BankKeyRegistration, content)
     key = _registered(body)
     platform.watch.require()
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         await register_bank_key(connection, body.bank, key, platform.fresh, platform.settings.clock_offset)
     return await _read(request, body.bank, headers)
@@ -173,36 +186,45 @@ def _registered(body: BankKeyRegistration) -> RegisteredBankKey:
     openapi_extra=openapi_body(model=BankSuspension),
 )
 async def suspend_bank(request: Request) -> Response:
-    """No points are held for this bank from now on. What is held stays: it can still be captured, voided or lapse."""
+    """No points are held for this bank from now on, and the log says of each of its offers that it is suspended. What
+    is held stays: it can still be captured, voided or lapse."""
     caller = await admit(request, "banks:write")
     content = await read_json(request)
     headers = await charge(request, caller)
     body = parsed(BankSuspension, content)
-    return await _set_state(request, body.uri, "suspended", body.reason, headers)
+    return await _set_state(request, caller, body.uri, "suspended", body.reason, headers)
 
 
 @router.post(
     "/banks/resume",
     summary="Resume a bank 恢复银行",
     response_model=BankView,
-    responses=openapi_problems(*BODY_PROBLEMS, "bank-not-found"),
+    responses=PROPOSED | openapi_problems(*BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "bank-not-found"),
     openapi_extra=openapi_body(model=BankResumption),
 )
 async def resume_bank(request: Request) -> Response:
-    """Points can be held for this bank again."""
+    """Points can be held for this bank again. The offers that went with it come back, but for one whose evidence or
+    pool has ended meanwhile. Needs two operators."""
     caller = await admit(request, "banks:write")
     content = await read_json(request)
     headers = await charge(request, caller)
-    return await _set_state(request, parsed(BankResumption, content).uri, "resumed", None, headers)
+    wanted = parsed(BankResumption, content)
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
+    return await _set_state(request, caller, wanted.uri, "resumed", None, headers)
 
 
 async def _set_state(
-    request: Request, uri: str, action: Action, reason: str | None, headers: dict[str, str]
+    request: Request, caller: Caller, uri: str, action: Action, reason: str | None, headers: dict[str, str]
 ) -> Response:
-    platform = platform_of(request)
+    platform, settings = platform_of(request), platform_of(request).settings
+    desk = Desk(settings.programme, settings.allowed_statuses, platform.fresh, settings.clock_offset)
+    move_offers = suspend_offers_of if action == "suspended" else resume_offers_of
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         await exclude_postings(connection)  # whoever was answered before is held; nobody is after
-        await set_bank_state(connection, uri, action, reason, platform.settings.clock_offset)
+        await set_bank_state(connection, uri, action, reason, settings.clock_offset)
+        await move_offers(connection, uri, operator_code(platform, caller), desk)
     return await _read(request, uri, headers)
 
 
@@ -240,13 +262,14 @@ async def read_own_bank(request: Request) -> Response:
     "/bank/keys",
     summary="Read the entitlements' keys 兑换凭证公钥",
     response_model=EntitlementKeysView,
-    responses=openapi_problems("temporarily-unavailable"),
+    response_class=JwkSet,
+    responses={200: {"model": EntitlementKeysView}, **openapi_problems("temporarily-unavailable")},
 )
 async def read_entitlement_keys(request: Request) -> Response:
     """The public keys under which a bank verifies entitlements. Open to anyone; fetch them again for an unknown kid."""
     key = open_entitlement_key(platform_of(request).settings)
     headers = {"Cache-Control": "public, max-age=300"}
-    return Response(orjson.dumps({"keys": [key.jwk]}), 200, headers, "application/jwk-set+json")
+    return JwkSet({"keys": [each.jwk for each in (key, *key.former)]}, 200, headers)
 
 
 async def _read(request: Request, uri: str, headers: dict[str, str]) -> Response:

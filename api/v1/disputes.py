@@ -24,6 +24,7 @@ from api.dependencies import (
     openapi_body,
     parsed,
     platform_of,
+    raw_body,
     read_json,
 )
 from api.platform import Platform
@@ -31,9 +32,12 @@ from api.problems import Problem, openapi_problems
 from api.redemptions import refused
 from api.signatures import require_signed
 from api.signatures.calls import SIGNED_PROBLEMS, calling_bank
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from api.v1.manifests import answered
 from service.activities.intake import Refusal
+from service.own import own_rows
 from service.redemption.commands import MoneyCall, Order, RefundCapture
+from service.settlement.decisions import FOR_PARTICIPANT, keep_decision, require_undecided
 from service.settlement.disputes import (
     Disputed,
     Which,
@@ -145,7 +149,9 @@ async def post_dispute(request: Request, participant_id: UUID, redemption_id: UU
     headers = await charge(request, caller)
     body = parsed(DisputeWanted, content)
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-        made = await open_dispute(connection, participant_id, redemption_id, body.reason, body.words, platform.fresh)
+        made = await open_dispute(
+            connection, platform.vault, participant_id, redemption_id, body.reason, body.words, platform.fresh
+        )
     return answered(201, dispute_view(made), headers, request)
 
 
@@ -161,8 +167,8 @@ async def read_own_disputes(request: Request, participant_id: UUID, redemption_i
     caller = await admit(request, "redemptions:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
-        found = await read_disputes(connection, participant_id, redemption_id, platform.today())
+    async with own_rows(platform.pool, participant_id) as connection:
+        found = await read_disputes(connection, platform.vault, participant_id, redemption_id, platform.today())
     return answered(200, _list(found), headers, request)
 
 
@@ -179,7 +185,7 @@ async def post_withdrawal(request: Request, participant_id: UUID, redemption_id:
     headers = await charge(request, caller)
     body, which = parsed(Withdrawal, content), Which(participant_id, redemption_id, dispute_id)
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-        found = await withdraw_dispute(connection, which, body.words, platform.fresh)
+        found = await withdraw_dispute(connection, platform.vault, which, body.words, platform.fresh)
     return answered(200, dispute_view(found), headers, request)
 
 
@@ -187,28 +193,37 @@ async def post_withdrawal(request: Request, participant_id: UUID, redemption_id:
     _OF_REDEMPTION + "/{dispute_id}/decision",
     summary="Decide a dispute 裁定争议",
     response_model=DisputeView,
-    responses=openapi_problems(*_STEP_PROBLEMS, "posting-suspended", "overloaded", "posting-failed"),
+    responses=PROPOSED
+    | openapi_problems(*_STEP_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "posting-suspended", "overloaded", "posting-failed"),
     openapi_extra=openapi_body(model=Decision),
 )
 async def post_decision(request: Request, participant_id: UUID, redemption_id: UUID, dispute_id: UUID) -> Response:
     """Decide, once the bank has answered or let its time pass. For the participant, every capture that stands is
-    refunded first; the same call again goes on where it was interrupted."""
+    refunded first, for which two operators are needed; the same call again goes on where it was interrupted."""
     platform = platform_of(request)
     caller = await admit(request, "credits:reverse")
     content = await read_json(request)
     headers = await charge(request, caller)
     body, which = parsed(Decision, content), Which(participant_id, redemption_id, dispute_id)
     async with platform.pool.acquire() as connection:
-        await require_decidable(connection, which, body.outcome, platform.today())
-        captures = await read_unrefunded(connection, which) if body.outcome == "participant" else []
-    await _refund(platform, which, captures)
+        await require_decidable(connection, platform.vault, which, body.outcome, platform.today())
+        captures = await read_unrefunded(connection, which) if body.outcome == FOR_PARTICIPANT else []
+    if captures:
+        proposed = await require_two(request, caller, raw_body(request))
+        if proposed is not None:
+            return proposed
+        async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            decision = await keep_decision(connection, platform.vault, which, captures, platform.fresh)
+        await _refund(platform, which, captures, decision)
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-        found = await decide_dispute(connection, which, body.outcome, body.words, platform.fresh)
+        await require_undecided(connection, which, body.outcome)
+        found = await decide_dispute(connection, platform.vault, which, body.outcome, body.words, platform.fresh)
     return answered(200, dispute_view(found), headers, request)
 
 
-async def _refund(platform: Platform, which: Which, captures: list[UUID]) -> None:
-    """Refund each capture under a key of its own, so that a decision that is sent again refunds nothing twice."""
+async def _refund(platform: Platform, which: Which, captures: list[UUID], decision: str | None) -> None:
+    """Refund each capture under a key of its own, so that a decision that is sent again refunds nothing twice; each
+    commits to the decision's record."""
     for capture_id in captures:
         key = f"dispute/{which.dispute_id}/{capture_id}"
         call = MoneyCall("platform:disputes", key, hashlib.sha256(key.encode("ascii")).digest())
@@ -219,6 +234,7 @@ async def _refund(platform: Platform, which: Which, captures: list[UUID]) -> Non
             transfer_id=platform.fresh.id(),
             capture_id=capture_id,
             reason="not_fulfilled",
+            decision=decision,
         )
         (outcome,) = await platform.poster.post([command])
         if isinstance(outcome, Refusal) and outcome.slug != "already-refunded":  # the bank was quicker: it is done
@@ -247,7 +263,13 @@ async def read_all_disputes(
     place = (_BEGINNING, UUID(int=0)) if after is None else _place(unseal(platform.keyring, whose, after))
     async with platform.pool.acquire() as connection:
         found = await list_disputes(
-            connection, bank_id, open_only=open_only, after=place, limit=LISTED + 1, today=platform.today()
+            connection,
+            platform.vault,
+            bank_id,
+            open_only=open_only,
+            after=place,
+            limit=LISTED + 1,
+            today=platform.today(),
         )
     shown, more = found[:LISTED], len(found) > LISTED
     last = shown[-1] if more else None
@@ -279,7 +301,9 @@ async def post_answer(request: Request, redemption_id: UUID, dispute_id: UUID) -
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         owner = await require_owner(connection, call.bank.bank_id, redemption_id)
         which = Which(owner, redemption_id, dispute_id)
-        found = await answer_dispute(connection, which, body.position, body.words, call.call_id, platform.fresh)
+        found = await answer_dispute(
+            connection, platform.vault, which, body.position, body.words, call.call_id, platform.fresh
+        )
     return answered(200, dispute_view(found), headers, request)
 
 
@@ -297,7 +321,9 @@ async def read_bank_dispute(request: Request, redemption_id: UUID, dispute_id: U
     bank = await calling_bank(request, caller)
     async with platform.pool.acquire() as connection:
         owner = await require_owner(connection, bank.bank_id, redemption_id)
-        found = await read_dispute(connection, Which(owner, redemption_id, dispute_id), platform.today())
+        found = await read_dispute(
+            connection, platform.vault, Which(owner, redemption_id, dispute_id), platform.today()
+        )
     return answered(200, dispute_view(found), headers, request)
 
 

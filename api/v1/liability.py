@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.auth.callers import Forbidden
 from api.dependencies import CALL_PROBLEMS, admit, charge, platform_of
 from api.problems import openapi_problems
 from api.v1.manifests import answered
@@ -78,6 +79,7 @@ class LiabilityView(BaseModel):
     available         all of `by_expiry`
     held_ended        in holds whose time has passed, about to come back
     lapsed_unwritten  past their day, and not written down yet: owed to nobody
+    closed            of `available` and `pending`, in accounts of people who were forgotten: nobody can use them
     """
 
     at: datetime
@@ -89,6 +91,13 @@ class LiabilityView(BaseModel):
     held_ended: int
     lapsed_unwritten: int
     debt: int
+    closed: int
+    pools: list[PoolStatusView]
+
+
+class FundedView(BaseModel):
+    """The pools of one funder, by code."""
+
     pools: list[PoolStatusView]
 
 
@@ -140,6 +149,29 @@ async def read_owed(request: Request) -> Response:
     return answered(200, liability_view(owed, statuses), headers, request)
 
 
+@router.get(
+    "/funder/pools",
+    summary="Read how one's own pools are used 查询本出资方的资金池",
+    response_model=FundedView,
+    responses=openapi_problems(*CALL_PROBLEMS),
+)
+async def read_funded(request: Request) -> Response:
+    """The pools that the funder of this token pays for: what is held and paid of each, and how long it lasts. Sums
+    alone: nobody's redemption can be seen."""
+    platform = platform_of(request)
+    caller = await admit(request, "pools:read")
+    if caller.funder is None:
+        raise Forbidden
+    headers = await charge(request, caller)
+    async with (
+        platform.counting,
+        platform.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        statuses = await read_pool_statuses(connection, platform.today(), caller.funder)
+    return answered(200, {"pools": _statuses(statuses)}, headers, request)
+
+
 def pool_view(pool: Pool) -> dict[str, Any]:
     """A PoolView."""
     terms = pool.terms
@@ -162,22 +194,26 @@ def pool_view(pool: Pool) -> dict[str, Any]:
 
 def liability_view(owed: Liability, statuses: list[PoolStatus]) -> dict[str, Any]:
     """A LiabilityView."""
-    plain = ("at", "programme", "available", "pending", "held", "held_ended", "lapsed_unwritten", "debt")
+    plain = ("at", "programme", "available", "pending", "held", "held_ended", "lapsed_unwritten", "debt", "closed")
     return {
         **{name: getattr(owed, name) for name in plain},
         "by_expiry": [{"expires_on": day, "points": points} for day, points in owed.by_expiry.items()],
-        "pools": [
-            {
-                "pool": pool_view(status.pool),
-                "held": _amount(status.held_points, status.held_fen),
-                "paid": _amount(status.paid_points, status.paid_fen),
-                "burn_days": status.burn_days,
-                "burnt": _amount(status.burnt_points, status.burnt_fen),
-                "empty_on": status.empty_on,
-            }
-            for status in statuses
-        ],
+        "pools": _statuses(statuses),
     }
+
+
+def _statuses(statuses: list[PoolStatus]) -> list[dict[str, Any]]:
+    return [
+        {
+            "pool": pool_view(status.pool),
+            "held": _amount(status.held_points, status.held_fen),
+            "paid": _amount(status.paid_points, status.paid_fen),
+            "burn_days": status.burn_days,
+            "burnt": _amount(status.burnt_points, status.burnt_fen),
+            "empty_on": status.empty_on,
+        }
+        for status in statuses
+    ]
 
 
 def _amount(points: int, fen: int) -> dict[str, int]:

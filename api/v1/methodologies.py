@@ -122,7 +122,7 @@ _APPROVING = openapi_problems(
     "/methodologies/{rule_id}/versions/{version}/approvals",
     summary="Approve a methodology 审批方法学",
     status_code=201,
-    responses={200: {"description": "It was there before"}, **_APPROVING},
+    responses={200: {"description": "It was there before", "model": dict[str, Any]}, **_APPROVING},
     openapi_extra=openapi_body(model=NewApproval),
 )
 async def approve_methodology(
@@ -143,7 +143,7 @@ async def approve_methodology(
     "/points-rules/{rule_id}/versions/{version}/approvals",
     summary="Approve a points rule 审批积分规则",
     status_code=201,
-    responses={200: {"description": "It was there before"}, **_APPROVING},
+    responses={200: {"description": "It was there before", "model": dict[str, Any]}, **_APPROVING},
     openapi_extra=openapi_body(model=NewApproval),
 )
 async def approve_points_rule(

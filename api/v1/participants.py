@@ -139,7 +139,10 @@ class EnrolmentsAnswer(BaseModel):
     summary="Enrol a participant 登记参与者",
     response_model=EnrolledParticipant,
     responses={
-        200: {"description": "These subjects or this organisation were enrolled before: the participant they are"},
+        200: {
+            "description": "These subjects or this organisation were enrolled before: the participant they are",
+            "model": EnrolledParticipant,
+        },
         **openapi_problems(
             *BODY_PROBLEMS,
             "source-not-registered",
@@ -249,7 +252,7 @@ def _refused(problem: Problem, language: Language, platform: Platform) -> dict[s
 
 async def _enrol(platform: Platform, wanted: list[Wanted]) -> list[Enrolled | NotEnrolled]:
     names = {"programme": platform.settings.programme, "region": platform.settings.region}
-    return await _in_transaction(platform, lambda tx: enrol_all(tx, wanted, **names))
+    return await _in_transaction(platform, lambda tx: enrol_all(tx, platform.vault, wanted, **names))
 
 
 async def _wanted(platform: Platform, body: Enrolment) -> Wanted:
@@ -298,7 +301,7 @@ async def _new_link(platform: Platform, wanted: LinkWanted) -> NewLink:
     summary="Link another source 关联数据方",
     response_model=LinkMade,
     responses={
-        200: {"description": "It was linked to this participant before"},
+        200: {"description": "It was linked to this participant before", "model": LinkMade},
         **openapi_problems(
             *BODY_PROBLEMS,
             "source-not-registered",

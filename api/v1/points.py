@@ -1,6 +1,7 @@
 """What a participant reads: balance, statement, one transfer explained; and the reversal of a credit."""
 
-from datetime import date
+from contextlib import suppress
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,15 +13,30 @@ from starlette.responses import Response
 
 from api.auth import require_participant
 from api.cursors import seal, unseal
-from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import (
+    BODY_PROBLEMS,
+    CALL_PROBLEMS,
+    admit,
+    charge,
+    openapi_body,
+    parsed,
+    platform_of,
+    raw_body,
+    read_json,
+)
 from api.explaining import explanation_view, stated_view, transfer_view
 from api.problems import Problem, language_of, localized, openapi_problems
+from api.reviewing import waiting_view
 from api.routing import DirectRoute
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from ledger.leaves import NONCE_BYTES
 from service.activities.intake import Refusal
 from service.explaining import explain_transfer
+from service.own import own_rows
 from service.posting import Reverse, Reversed
 from service.reading import Balance, read_stated
+from service.rights.erasure import ErasureNotAsked, read_erasure
+from service.signals.reviews import read_of_credit
 
 router = APIRouter(tags=["points"])
 busy = APIRouter(tags=["points"], route_class=DirectRoute)
@@ -40,12 +56,13 @@ class Expiring(BaseModel):
 
 class PointsBalance(BaseModel):
     """`available` can be spent now; `held` is reserved; `pending` waits to be settled or matched; `debt` is owed after
-    a reversal."""
+    a reversal; `under_review` of the available points wait for a review (GET /v1/me/reviews)."""
 
     available: int
     held: int
     pending: int
     debt: int
+    under_review: int
     expiring: list[Expiring]
 
 
@@ -58,7 +75,8 @@ class ReductionBalance(BaseModel):
 
 
 class BalanceView(BaseModel):
-    """A participant's balance."""
+    """A participant's balance. `closed_since` is there where the participant asked to be forgotten: nobody can use what
+    is left, and points lapse on their day."""
 
     participant_id: UUID
     kind: str
@@ -67,6 +85,7 @@ class BalanceView(BaseModel):
     points: PointsBalance
     reduction: ReductionBalance
     transfers: int
+    closed_since: datetime | None = None
 
 
 class StatementView(BaseModel):
@@ -99,7 +118,12 @@ async def read_balance(request: Request, participant_id: UUID) -> Response:
     balance = await platform.balances.read(participant_id)
     if balance is None:
         raise Problem("participant-not-found")
-    return Response(orjson.dumps(_balance_view(balance)), 200, headers, "application/json")
+    view = _balance_view(balance)
+    if caller.participant_id is None:  # a participant's own token is refused once the account is closed
+        async with platform.pool.acquire() as connection:
+            with suppress(ErasureNotAsked):
+                view["closed_since"] = (await read_erasure(connection, participant_id)).asked_at
+    return Response(orjson.dumps(view, option=orjson.OPT_UTC_Z), 200, headers, "application/json")
 
 
 def _balance_view(balance: Balance) -> dict[str, Any]:
@@ -113,6 +137,7 @@ def _balance_view(balance: Balance) -> dict[str, Any]:
             "held": balance.points_held,
             "pending": balance.points_pending,
             "debt": balance.points_debt,
+            "under_review": balance.points_under_review,
             "expiring": [{"on": day.isoformat(), "points": points} for day, points in balance.expiring],
         },
         "reduction": {
@@ -145,7 +170,7 @@ async def read_statement_page(
     before = FIRST_PAGE
     if after is not None:
         before = int.from_bytes(unseal(platform.keyring, participant_id.bytes, after), "big")
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         stated = await read_stated(connection, participant_id, platform.rules, before=before, limit=limit + 1)
     if not stated and await platform.balances.read(participant_id) is None:
         raise Problem("participant-not-found")
@@ -169,9 +194,10 @@ async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> 
     caller = await admit(request, "balance:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
-        explained = await explain_transfer(connection, participant_id, transfer_id, platform.rules)
-    content = explanation_view(explained, language)
+    async with own_rows(platform.pool, participant_id) as connection:
+        review = await read_of_credit(connection, participant_id, transfer_id, platform.fresh.clock())
+        explained = await explain_transfer(connection, platform.vault, participant_id, transfer_id, platform.rules)
+    content = explanation_view(explained, language) | {"review": review and waiting_view(review, language)}
     return Response(orjson.dumps(content), 200, {**headers, **localized(language)}, "application/json")
 
 
@@ -180,9 +206,11 @@ async def explain(request: Request, participant_id: UUID, transfer_id: UUID) -> 
     status_code=201,
     summary="Reverse a credit 冲正一笔入账",
     responses={
-        200: {"description": "It was reversed before, for the same reason: that reversal"},
+        200: {"description": "It was reversed before, for the same reason: that reversal", "model": dict[str, Any]},
+        **PROPOSED,
         **openapi_problems(
             *BODY_PROBLEMS,
+            *TWO_PEOPLE_PROBLEMS,
             "participant-not-found",
             "transfer-not-found",
             "not-reversible",
@@ -198,13 +226,16 @@ async def reverse(request: Request, participant_id: UUID, transfer_id: UUID) -> 
     """Take a credit back by a new transfer. It takes the points from their own bucket first; what is spent already
     becomes debt.
 
-    A credit is reversed once: the same call again gets the same reversal.
+    A credit is reversed once: the same call again gets the same reversal. Needs two operators.
     """
     platform, language = platform_of(request), language_of(request)
     caller = await admit(request, "credits:reverse")
     content = await read_json(request)
     headers = await charge(request, caller)
     wanted = parsed(ReversalWanted, content)
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     fresh = platform.fresh
     command = Reverse(participant_id, transfer_id, wanted.reason, "operator", fresh.id(), fresh.random(NONCE_BYTES))
     (outcome,) = await platform.poster.post([command])

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, raw_body, read_json
 from api.idempotency import read_idempotency_key
 from api.operators import operator_code
 from api.problems import openapi_problems
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from api.v1.activities import Name, Word
 from api.v1.liability import pool_view
 from api.v1.manifests import answered
@@ -73,18 +74,21 @@ class PoolStateWanted(BaseModel):
 @router.put(
     "/pools",
     summary="Open a reward pool 设立资金池",
-    responses=openapi_problems(*BODY_PROBLEMS, "pool-conflict", "posting-suspended"),
+    responses=PROPOSED | openapi_problems(*BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "pool-conflict", "posting-suspended"),
     openapi_extra=openapi_body(model=PoolOpening),
 )
 async def put_pool(request: Request) -> Response:
     """Open a pool with a budget, and tell the log. The same again changes nothing; other terms under its code are a
-    conflict."""
+    conflict. Needs two operators."""
     platform = platform_of(request)
     caller = await admit(request, "pools:write")
     content = await read_json(request)
     headers = await charge(request, caller)
     wanted = parsed(PoolOpening, content)
     platform.watch.require()
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     terms = PoolTerms(
         wanted.pool,
         platform.settings.programme,
@@ -107,8 +111,10 @@ async def put_pool(request: Request) -> Response:
 @router.post(
     "/pools/{pool}/changes",
     summary="Change a pool's budget 调整资金池预算",
-    responses=openapi_problems(
+    responses=PROPOSED
+    | openapi_problems(
         *BODY_PROBLEMS,
+        *TWO_PEOPLE_PROBLEMS,
         "idempotency-key-missing",
         "idempotency-conflict",
         "pool-not-found",
@@ -120,7 +126,7 @@ async def put_pool(request: Request) -> Response:
 )
 async def change_budget(request: Request, pool: str) -> Response:
     """Pay more in, or take back what nothing was drawn from; the log is told. Needs an `Idempotency-Key`: the same
-    again changes nothing."""
+    again changes nothing. Needs two operators."""
     platform = platform_of(request)
     caller = await admit(request, "pools:write")
     content = await read_json(request)
@@ -128,6 +134,9 @@ async def change_budget(request: Request, pool: str) -> Response:
     key = read_idempotency_key(request)
     wanted = parsed(PoolChangeWanted, content)
     platform.watch.require()
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         change = {"points": wanted.points, "fen": wanted.value_fen}
         found = await change_pool(
@@ -139,17 +148,20 @@ async def change_budget(request: Request, pool: str) -> Response:
 @router.post(
     "/pools/{pool}/state",
     summary="Suspend or open a pool 暂停或开放资金池",
-    responses=openapi_problems(*BODY_PROBLEMS, "pool-not-found"),
+    responses=PROPOSED | openapi_problems(*BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "pool-not-found"),
     openapi_extra=openapi_body(model=PoolStateWanted),
 )
 async def change_state(request: Request, pool: str) -> Response:
-    """Let nobody draw on a pool from this moment on, or let them again. Holds that stand are not touched."""
+    """Let nobody draw on a pool from this moment on, or let them again, which needs two operators. Holds that stand are
+    not touched."""
     platform = platform_of(request)
     caller = await admit(request, "pools:write")
     content = await read_json(request)
     headers = await charge(request, caller)
     wanted = parsed(PoolStateWanted, content)
     platform.watch.require()
+    if wanted.state == "open" and (proposed := await require_two(request, caller, raw_body(request))) is not None:
+        return proposed
     by = operator_code(platform, caller)
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         await exclude_postings(connection)

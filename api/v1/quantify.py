@@ -1,7 +1,6 @@
 """What something would earn: one computation by one methodology, with its arithmetic. Anyone may ask; nothing is
 written."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,8 @@ from api.dependencies import JSON, openapi_body, parsed, platform_of
 from api.explaining import arithmetic_view, methodology_view
 from api.platform import Platform
 from api.problems import Language, Problem, Text, language_of, localized, openapi_problems, word
+from api.rate_limit.addresses import address_name, host_of
+from api.rate_limit.costs import ESTIMATE
 from api.v1.activities import Figure, Moment, Name
 from ledger.units import CO2e
 from service.activities.rules import RuleBook
@@ -119,26 +120,13 @@ async def compare(request: Request, response: Response) -> dict[str, Any]:
 
 async def _asked(request: Request, response: Response, platform: Platform) -> Any:
     """The body of what anybody may ask, after its quota was taken."""
-    request.state.client = client = _client_of(request, platform)
-    # As much as a full batch: what nobody in particular asks for must not crowd out reports.
-    headers = await platform.limiter.require(client, platform.settings.max_batch_items)
+    host = host_of(request.scope, platform.settings.trusted_proxies)
+    request.state.client = client = address_name(platform.keyring, host, platform.today())
+    headers = await platform.limiter.require(client, 0, ESTIMATE)
     response.headers.update(headers | localized(language_of(request)))
     if media_type(request.headers) != JSON:
         raise Problem("unsupported-media-type", accepted=JSON)
     return parse_json(await read_body(request, min(LARGEST_BODY, platform.settings.max_body_bytes)))
-
-
-def _client_of(request: Request, platform: Platform) -> str:
-    """The caller's address as a keyed tag, so that neither the limiter nor a log line holds it. Of IPv6 a whole /64,
-    which is what one household gets."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-            host = str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
-    except ValueError:
-        pass  # a socket has no address: all its callers share one quota
-    return "address:" + platform.keyring.tag("cursor", b"address\0" + host.encode()).hex()[:16]
 
 
 def estimate(

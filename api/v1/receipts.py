@@ -17,6 +17,7 @@ from api.preferences import preferred_wait_s
 from api.problems import Problem, openapi_problems
 from ledger.checkpoint import Proof
 from service.log.publish import files_of
+from service.own import own_rows
 from service.receipts import (
     SealNotFound,
     balance_receipt_of,
@@ -50,7 +51,7 @@ async def receipt(request: Request, participant_id: UUID, transfer_id: UUID) -> 
     log_dir = platform.settings.log_dir
 
     async def look() -> tuple[str, Proof | None]:
-        async with platform.pool.acquire() as connection:
+        async with own_rows(platform.pool, participant_id) as connection:
             entry, epoch = await read_entry(connection, participant_id, transfer_id), await read_epoch(connection)
         found = await asyncio.to_thread(receipt_of, files_of(log_dir, epoch), *entry) if entry else None
         return str(transfer_id), found
@@ -84,7 +85,7 @@ async def balance_receipt(
     log_dir = platform.settings.log_dir
 
     async def look() -> tuple[str, Proof | None]:
-        async with platform.pool.acquire() as connection:
+        async with own_rows(platform.pool, participant_id) as connection:
             sealed, epoch = await read_sealed_entry(connection, participant_id, day), await read_epoch(connection)
         if sealed is None:
             return "", None

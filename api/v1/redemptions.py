@@ -25,6 +25,7 @@ from api.v1.activities import Moment, Name
 from api.v1.manifests import answered
 from ledger.holds import hold_lines, passing
 from service.banks.entitlements import Entitlement
+from service.own import own_rows
 from service.products.facts import read_facts
 from service.products.model import Facts, Offer, Reason, lacking, price, reasons, tier_of
 from service.redemption.commands import Order, ReleaseHold
@@ -281,7 +282,7 @@ async def list_redemptions(
     headers = await charge(request, caller)
     whose = b"redemptions " + participant_id.bytes
     before = {} if after is None else {"before": UUID(bytes=unseal(platform.keyring, whose, after))}
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         found = await read_redemptions(connection, participant_id, limit=limit + 1, **before)
     shown = found[:limit]
     more = len(found) > limit
@@ -303,7 +304,7 @@ async def read_one(request: Request, participant_id: UUID, redemption_id: UUID) 
     caller = await admit(request, "redemptions:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         found = await read_redemption(connection, participant_id, redemption_id)
     if found is None:
         raise not_found()
@@ -357,7 +358,7 @@ async def get_entitlement(request: Request, participant_id: UUID, redemption_id:
     if caller.participant_id != participant_id:
         raise Forbidden
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         found = await read_redemption(connection, participant_id, redemption_id)
     if found is None:
         raise not_found()

@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Caller, Forbidden
-from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, raw_body, read_json
 from api.platform import Platform
 from api.problems import Fault, Language, Problem, clean, language_of, localized, openapi_problems, render
 from api.problems.faults import MOST_FAULTS
+from api.signatures.reports import require_report
 from api.v1.activities import RefusedItem, Word
 from ledger.leaves import NONCE_BYTES
 from service.activities.intake import Refusal, event_key
@@ -76,6 +77,7 @@ class RetractionsAnswer(BaseModel):
     response_model=RetractionsAnswer,
     responses=openapi_problems(
         *BODY_PROBLEMS,
+        "report-signature-refused",
         "activity-not-found",
         "nothing-to-retract",
         "already-reversed",
@@ -98,6 +100,7 @@ async def retract_events(request: Request) -> Response:
     headers = await charge(request, caller, len(named) if isinstance(named, list) else 0)
     wanted = parsed(RetractionsWanted, content)
     _refuse_repeats(wanted.ids)
+    await require_report(request, raw_body(request), caller, dry_run=wanted.dry_run)
     commands = _commands(wanted.ids, caller, platform)
     post = platform.poster.rehearse if wanted.dry_run else platform.poster.post
     outcomes = await post(commands)

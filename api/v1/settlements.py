@@ -22,10 +22,12 @@ from api.dependencies import (
     openapi_body,
     parsed,
     platform_of,
+    raw_body,
     read_json,
 )
 from api.platform import Platform
 from api.problems import Fault, Language, Problem, clean, language_of, localized, openapi_problems, render
+from api.signatures.reports import require_report
 from api.v1.activities import Figure, Name, Word
 from api.v1.manifests import require_licence
 from api.v1.sources import Day
@@ -122,6 +124,7 @@ class DueAnswer(BaseModel):
     responses=openapi_problems(
         *BODY_PROBLEMS,
         "source-not-registered",
+        "report-signature-refused",
         "unknown-scenario",
         "unknown-input",
         "missing-input",
@@ -151,6 +154,7 @@ async def settle_credits(request: Request) -> Response:
     licence = None if caller.source is None else await platform.licence(caller.source)
     if licence is None:
         raise Problem("source-not-registered")
+    await require_report(request, raw_body(request), caller, dry_run=wanted.dry_run)
     if not any(rule.scenario.id == wanted.scenario for rule in platform.rules.posted_methodologies.values()):
         raise Problem("unknown-scenario", scenario=wanted.scenario)
     command = _command(wanted, licence, platform)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, read_json
+from api.dependencies import BODY_PROBLEMS, admit, charge, openapi_body, parsed, platform_of, raw_body, read_json
 from api.problems import Fault, Problem, openapi_problems
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from api.v1.activities import Moment
 from api.v1.manifests import READ_PROBLEMS, admit_reader, answered, require_licence
 from api.v1.sources import SourceUri
@@ -81,12 +82,15 @@ class SourceKeysView(BaseModel):
     "/sources/keys",
     summary="Register a source's key 登记数据方公钥",
     response_model=SourceKeyView,
-    responses=openapi_problems(*BODY_PROBLEMS, "source-not-found", "source-key-conflict", "posting-suspended"),
+    responses=PROPOSED
+    | openapi_problems(
+        *BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS, "source-not-found", "source-key-conflict", "posting-suspended"
+    ),
     openapi_extra=openapi_body(model=SourceKeyRegistration),
 )
 async def put_key(request: Request) -> Response:
     """Register a public key of a source: Ed25519 or P-256. Again with a `valid_to` ends it, or ends it earlier. The log
-    has a leaf of each change."""
+    has a leaf of each change. Needs two operators."""
     platform = platform_of(request)
     caller = await admit(request, "sources:register")
     content = await read_json(request)
@@ -95,8 +99,12 @@ async def put_key(request: Request) -> Response:
     key = _registered(body)
     licence = await require_licence(platform, body.uri)
     platform.watch.require()
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         await register_key(connection, licence, key, platform.fresh, platform.settings.clock_offset)
+    platform.signers.pop(body.uri, None)
     return answered(200, _key_view(body.uri, key), headers, request)
 
 

@@ -21,10 +21,12 @@ from api.dependencies import (
     openapi_body,
     parsed,
     platform_of,
+    raw_body,
     read_json,
 )
 from api.platform import Platform
 from api.problems import Fault, Language, Problem, language_of, localized, openapi_problems
+from api.two_people import PROPOSED, TWO_PEOPLE_PROBLEMS, require_two
 from api.v1.activities import Name, Word
 from service.activities.licences import Days, Licence, current_run, days_left, runs
 from service.activities.store import Registration, read_registration, register_source
@@ -104,7 +106,7 @@ class LicenceView(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source as it is registered now."""
+    """A source as it is registered now; `signing` says whether its calls must be signed."""
 
     uri: str
     title_zh: str
@@ -112,6 +114,7 @@ class SourceView(BaseModel):
     grade: str
     programme: str
     region: str
+    signing: Literal["required", "optional"]
     licences: list[LicenceView]
 
 
@@ -119,13 +122,14 @@ class SourceView(BaseModel):
     "/sources",
     summary="Register a data provider 登记数据方",
     response_model=SourceView,
-    responses=openapi_problems(*BODY_PROBLEMS),
+    responses=PROPOSED | openapi_problems(*BODY_PROBLEMS, *TWO_PEOPLE_PROBLEMS),
     openapi_extra=openapi_body(model=SourceRegistration),
 )
 async def put_source(request: Request) -> Response:
     """Register a source by its URI, or bring its registration up to date. Every process knows within a second.
 
-    The licences replace those it had; what was licensed before stays on record.
+    The licences replace those it had; what was licensed before stays on record. Needs two operators: a grade and a
+    licence are what credits rest on.
     """
     platform = platform_of(request)
     caller = await admit(request, "sources:register")
@@ -133,6 +137,9 @@ async def put_source(request: Request) -> Response:
     headers = await charge(request, caller)
     body = parsed(SourceRegistration, content)
     licences = _licences(body)
+    proposed = await require_two(request, caller, raw_body(request))
+    if proposed is not None:
+        return proposed
     async with platform.pool.acquire() as connection, connection.transaction():
         await register_source(
             connection,
@@ -146,7 +153,8 @@ async def put_source(request: Request) -> Response:
         registration = await read_registration(connection, body.uri, platform.today())
     platform.licences.pop(body.uri, None)
     assert registration is not None  # it was registered a line ago
-    return _answer(registration, platform, language_of(request), headers)
+    platform.signers.pop(body.uri, None)
+    return await _answer(registration, platform, language_of(request), headers)
 
 
 def _licences(body: SourceRegistration) -> list[tuple[str, Days]]:
@@ -214,16 +222,21 @@ async def _read_source(request: Request, uri: str, headers: dict[str, str]) -> R
         registration = await read_registration(connection, uri, platform.today())
     if registration is None:
         raise Problem("source-not-found")
-    return _answer(registration, platform, language_of(request), headers)
+    return await _answer(registration, platform, language_of(request), headers)
 
 
-def _answer(registration: Registration, platform: Platform, language: Language, headers: dict[str, str]) -> Response:
+async def _answer(
+    registration: Registration, platform: Platform, language: Language, headers: dict[str, str]
+) -> Response:
     platform.observe(registration.licence)
-    content = _view(registration, platform.today(), language)
+    signer = await platform.signer(registration.licence.uri)
+    assert signer is not None  # a source is never deleted
+    signing = signer.signing(production=platform.settings.mode == "production")
+    content = _view(registration, signing, platform.today(), language)
     return Response(orjson.dumps(content), 200, {**headers, **localized(language)}, "application/json")
 
 
-def _view(registration: Registration, today: date, language: Language) -> dict[str, Any]:
+def _view(registration: Registration, signing: str, today: date, language: Language) -> dict[str, Any]:
     licence = registration.licence
     return {
         "uri": licence.uri,
@@ -232,6 +245,7 @@ def _view(registration: Registration, today: date, language: Language) -> dict[s
         "grade": licence.grade,
         "programme": licence.programme,
         "region": licence.region,
+        "signing": signing,
         "licences": [
             _licence_view(scenario, span, licence, today, language)
             for scenario, spans in licence.spans.items()

@@ -192,6 +192,8 @@ async def post_closing(request: Request, day: str) -> Response:
     """
     platform = platform_of(request)
     caller = await admit(request, "statements:read")
+    if caller.bank is None and caller.role != "operator":  # who may only read them
+        raise Forbidden
     require_scope(caller, "banks:write" if caller.bank is None else "statements:write")
     if media_type(request.headers) != JSON:
         raise Problem("unsupported-media-type", accepted=JSON)

@@ -15,6 +15,7 @@ from api.dependencies import BODY_PROBLEMS, CALL_PROBLEMS, admit, charge, openap
 from api.problems import openapi_problems
 from api.v1.manifests import answered
 from api.v1.redemptions import RedemptionWanted, agreed, listed_offer
+from service.own import own_rows
 from service.products.facts import read_facts
 from service.redemption.pools import read_pool
 from service.redemption.waiting import Wish, join, leave, read_wishes
@@ -96,7 +97,7 @@ async def list_wishes(request: Request, participant_id: UUID) -> Response:
     caller = await admit(request, "redemptions:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         wishes = await read_wishes(connection, participant_id, SHOWN)
     return answered(200, {"wishes": [_view(wish) for wish in wishes]}, headers, request)
 

@@ -15,6 +15,7 @@ from api.problems import Text, openapi_problems
 from api.v1.activities import Installation, Moment
 from service.activities.claims import register_tag
 from service.organisations import GivenWaiver, NewWaiver, list_waivers, waive
+from service.own import own_rows
 from service.participants import require_enrolled
 
 router = APIRouter(tags=["participants"])
@@ -113,7 +114,7 @@ async def read_waivers(request: Request, response: Response, participant_id: UUI
     caller = await admit(request, "balance:read")
     require_participant(caller, participant_id)
     headers = await charge(request, caller)
-    async with platform.pool.acquire() as connection:
+    async with own_rows(platform.pool, participant_id) as connection:
         await require_enrolled(connection, participant_id)
         given = await list_waivers(connection, participant_id)
     response.headers.update(headers)

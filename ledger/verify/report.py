@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ledger.verify.draws import Sum, SumKey
 from ledger.verify.findings import CODES, LEFT, LEFT_TO_REPLAY, MOST_SHOWN, Findings, Left
+from ledger.verify.keys import Key
 
 VERSION = "1"
 
@@ -16,6 +17,7 @@ class Report:
 
     log      of the checkpoint that was verified: origin, epoch, size, root
     checked  how many of what
+    source_keys  what the log says of each key of a source, by the source and the key's thumbprint
     redeemed what was held, captured, released and refunded, by programme, pool, bank and month
     """
 
@@ -26,6 +28,7 @@ class Report:
     left: list[Left] = field(default_factory=list)
     remembered: str | None = None
     redeemed: Mapping[SumKey, Sum] = field(default_factory=dict)
+    source_keys: Mapping[tuple[str, str], Key] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:

@@ -147,6 +147,7 @@ class _Verification:
         self._other_files(paths)
         report = Report(str(bundle.directory), _log_of(bundle, current), self.checked, findings, self.left)
         report.redeemed = sums_of(draws)
+        report.source_keys = {which: key for which, key in announced.items() if key.holder == "source"}
         if report.clean:
             remembered.write_text(current.note, "utf-8")
             report.remembered = str(remembered)

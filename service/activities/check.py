@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from ledger.check import Finding
+from service.activities.opened import lay_open
 from service.quantification.earning import awaited, cap_name
 from service.quantification.methodology import MethodologyInvalid, parse_once
 from service.quantification.model import GRADES, Methodology
 from service.quantification.periods import WHOLE_DAYS
 from service.quantification.points import PointsRuleInvalid, parse_points_rule
+from service.vault import Vault
 
 MOST_FINDINGS = 1_000  # of one check: whoever emptied a table learns nothing more from the next million
 
@@ -37,16 +39,11 @@ _CREDIT = """
     )
 """
 
+# Of whom no hours are known any more, nor what they used of caps.
+_ERASED = "(SELECT participant_id FROM service.erasure WHERE state IN ('erasing', 'done'))"
+
 # What evidence still tells of the hours of an activity and of the things it names; where it was erased, nothing.
-_REPORTED = """
-    reported AS (
-        SELECT participant_id, activity_id, (said ->> 'started_at')::timestamptz AS since,
-            (said ->> 'ended_at')::timestamptz AS until,
-            ARRAY(SELECT jsonb_object_keys(said -> 'references')
-                  UNION ALL SELECT 'vehicle' WHERE said ? 'vehicle') AS named
-        FROM service.evidence, LATERAL (SELECT convert_from(document, 'UTF8')::jsonb AS said) AS document
-    )
-"""
+_REPORTED = "reported AS (SELECT * FROM pg_temp.opened_evidence)"
 
 # One row per field that differs; a credit without its activity, or an activity without its credit, differs in all.
 _ACTIVITIES = f"""
@@ -161,7 +158,7 @@ _PRESENCE = f"""
         JOIN credit c USING (participant_id, activity_id)
         JOIN rule r USING (methodology_id)
         LEFT JOIN reported e USING (participant_id, activity_id)
-        WHERE c.stands
+        WHERE c.stands AND participant_id NOT IN {_ERASED}
     )
     SELECT 'presence' AS name, participant_id || ' ' || activity_id || ' ' || exclusive_group AS about,
            CASE WHEN p.started_at IS NULL THEN 'no row' ELSE format('%s to %s', p.started_at, p.ended_at) END AS stored,
@@ -284,9 +281,9 @@ _TALLIES = f"""
         GROUP BY 1, 2, 3
     )
     SELECT 'tally' AS name, concat_ws(' ', participant_id, cap, window_start) AS about,
-           coalesce(t.used, 0)::text AS stored, coalesce(e.used, 0)::text AS expected
+           coalesce(t.used - t.carried, 0)::text AS stored, coalesce(e.used, 0)::text AS expected
     FROM expected e FULL JOIN service.tally t USING (participant_id, cap, window_start)
-    WHERE coalesce(t.used, 0) <> coalesce(e.used, 0)
+    WHERE coalesce(t.used - t.carried, 0) <> coalesce(e.used, 0) AND participant_id NOT IN {_ERASED}
 """
 
 # Of all campaigns of a rule together, through its versions: what was drawn is what the journal has from `partner`.
@@ -406,13 +403,18 @@ class _Rules:
         self.caps += [(rule_id, cap_name(rule, cap), cap.per, cap.of, cap.restored) for cap in rule.caps]
 
 
-async def check_activities(connection: asyncpg.Connection) -> list[Finding]:
+async def check_activities(connection: asyncpg.Connection, vault: Vault | None) -> list[Finding]:
     """Every difference between what the service stores of activities, approvals and manifests and what leaves, journal
-    and rules say, as of one moment; of each check the first MOST_FINDINGS."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    and rules say, as of one moment; of each check the first MOST_FINDINGS.
+
+    vault   opens the evidence; without it nothing is known of what was reported, as if all of it were erased
+    """
+    async with connection.transaction(isolation="repeatable_read"):
         await connection.execute("SET LOCAL statement_timeout = 0")
         rules = _Rules()
-        findings = [finding async for finding in _unlike_their_digest(connection, rules)]
+        findings = [finding async for finding in lay_open(connection, vault)][:MOST_FINDINGS]
+        await connection.execute("SET TRANSACTION READ ONLY")
+        findings += [finding async for finding in _unlike_their_digest(connection, rules)]
         checks: list[tuple[str, Sequence[Sequence[object]]]] = [
             (_ACTIVITIES, []),
             (_EVENT_KEYS, []),

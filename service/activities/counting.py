@@ -23,13 +23,15 @@ from service.quantification.periods import LONGEST_TRIP
 
 
 class Tally(ServiceTable, table=True):
-    """How much of a cap a participant has used in a day, month or year, by its first day."""
+    """How much of a cap a participant has used in a day, month or year, by its first day; `carried` of it before they
+    were erased and came back."""
 
     __tablename__ = "tally"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     cap: str = Field(sa_column=Column(Text, primary_key=True))
     window_start: date = Field(sa_column=Column(Date, primary_key=True))
     used: int = Field(sa_column=Column(BigInteger, nullable=False))
+    carried: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 @record
@@ -70,6 +72,7 @@ class Counted:
     holders    by claim tag: whose it is as decided so far, None when it is free
     released   reversed in this batch, with their participants: what they hold is free
     kept       credited in this batch
+    carried    caps of which some was used before their participant was erased and came back
     """
 
     key_version: int
@@ -83,6 +86,7 @@ class Counted:
     changed: set[Key] = field(default_factory=set)
     released: dict[UUID, UUID] = field(default_factory=dict)
     kept: dict[UUID, Wanted] = field(default_factory=dict)
+    carried: set[Key] = field(default_factory=set)
 
     def holder(self, tag: bytes) -> Holder | None:
         """Who has this claim now."""
@@ -201,7 +205,7 @@ _PRESENCE = """
 """
 _TOTALS = "SELECT tag, fingerprint, activity_id FROM service.reading_total WHERE tag = ANY($1)"
 _TALLIES = """
-    SELECT t.participant_id, t.cap, t.window_start, t.used
+    SELECT t.participant_id, t.cap, t.window_start, t.used, t.carried > 0 AS carried
     FROM unnest($1::uuid[], $2::text[], $3::date[]) AS w (participant_id, cap, window_start)
     JOIN service.tally t USING (participant_id, cap, window_start)
 """
@@ -254,8 +258,11 @@ async def look(tx: Connection, wanted: Sequence[Wanted], tallies: Iterable[Key],
             )
     keys = sorted(set(tallies))
     if keys:
-        for participant_id, cap, start, used in await tx.fetch(_TALLIES, *map(list, zip(*keys, strict=True))):
+        for *key, used, carried in await tx.fetch(_TALLIES, *map(list, zip(*keys, strict=True))):
+            participant_id, cap, start = key
             counted.used[participant_id, cap, start] = used
+            if carried:
+                counted.carried.add((participant_id, cap, start))
     return counted
 
 

@@ -136,6 +136,7 @@ class Report:
     methodology   what it was judged by; None when it was not judged
     replaces   the key of the event that this one corrects
     document   the evidence as canonical JSON: what the commitment in the log covers
+    signature  SHA-256 of the source's signature over this event alone, hex; None where it signed none or several
     """
 
     key: bytes
@@ -152,6 +153,7 @@ class Report:
     salt: bytes
     nonce: bytes
     replaces: bytes | None = None
+    signature: str | None = None
 
     @property
     def names(self) -> bytes | None:
@@ -176,9 +178,17 @@ class Report:
 
 
 def assess(
-    activity: ReportedActivity, licence: Licence, rules: RuleBook, keyring: Keyring, fresh: Fresh, now: datetime
+    activity: ReportedActivity,
+    licence: Licence,
+    rules: RuleBook,
+    keyring: Keyring,
+    fresh: Fresh,
+    now: datetime,
+    signature: str | None = None,
 ) -> Report:
     """Judge one activity by the rules of its day. No lock, no database.
+
+    signature   SHA-256 of the source's signature over this event alone, hex
 
     The order is fixed: calendar, licence for the scenario, licence on the day, time, methodology in force, its status
     here, then the activity's own figures and the methodology's conditions.
@@ -211,6 +221,7 @@ def assess(
         salt=random[:SALT_BYTES],
         nonce=random[SALT_BYTES:],
         replaces=event_key(keyring, licence.uri, activity.replaces) if activity.replaces else None,
+        signature=signature,
     )
 
 

@@ -101,11 +101,10 @@ class Activity(ServiceTable, table=True):
 
 
 class Evidence(ServiceTable, table=True):
-    """What was reported, the salt of its commitment in the log, and the values that refused it: all of it erasable."""
+    """What was reported, the salt of its commitment in the log, and the values that refused it: sealed together under
+    the participant's data key (service/vault/evidence.py), and erasable."""
 
     __tablename__ = "evidence"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     activity_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
-    salt: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    refusal: bytes | None = Field(sa_column=Column(LargeBinary))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

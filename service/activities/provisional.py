@@ -9,6 +9,7 @@ from sqlalchemy import Column, Date, DateTime, Index, Integer, LargeBinary, Text
 from sqlmodel import Field
 
 from service.database import Connection, ServiceTable
+from service.vault import DataKey, open_facts
 
 
 class ProvisionalCredit(ServiceTable, table=True):
@@ -26,7 +27,8 @@ class ProvisionalCredit(ServiceTable, table=True):
 
 
 class Settlement(ServiceTable, table=True):
-    """How a provisional credit was settled, with the facts and their salt, both erasable."""
+    """How a provisional credit was settled, with the facts and their salt, sealed under the participant's data key and
+    erasable."""
 
     __tablename__ = "settlement"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
@@ -34,8 +36,7 @@ class Settlement(ServiceTable, table=True):
     settled_by: UUID = Field(sa_column=Column(Uuid, nullable=False))
     outcome: str = Field(sa_column=Column(Text, nullable=False))
     recorded_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
-    salt: bytes | None = Field(sa_column=Column(LargeBinary))
-    facts: bytes | None = Field(sa_column=Column(LargeBinary))
+    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,11 @@ class SettledRow:
     settled_by: UUID
     outcome: str
     recorded_at: datetime
-    salt: bytes | None
-    facts: bytes | None
+    sealed: bytes | None
 
 
 _PROVISIONAL = ("participant_id", "activity_id", "source_id", "scenario", "day", "awaits", "due_on")
-_SETTLED = ("participant_id", "activity_id", "settled_by", "outcome", "recorded_at", "salt", "facts")
+_SETTLED = ("participant_id", "activity_id", "settled_by", "outcome", "recorded_at", "sealed")
 
 _MATCHABLE = """
     SELECT p.activity_id FROM unnest($1::uuid[], $2::uuid[]) AS w (participant_id, activity_id)
@@ -105,11 +105,12 @@ _AWAITING = """
 """
 
 _SETTLED_BEFORE = """
-    SELECT s.activity_id, a.day, m.digest AS methodology, s.outcome, s.settled_by
+    SELECT s.activity_id, a.day, m.digest AS methodology, s.outcome, s.settled_by, s.sealed
     FROM service.settlement s
     JOIN service.activity a USING (participant_id, activity_id)
     JOIN service.rule_document m ON m.rule_id = a.methodology_id
-    WHERE s.participant_id = $1 AND a.source_id = $2 AND a.scenario = $3 AND a.day BETWEEN $4 AND $5 AND s.facts = $6
+    WHERE s.participant_id = $1 AND a.source_id = $2 AND a.scenario = $3 AND a.day BETWEEN $4 AND $5
+        AND s.sealed IS NOT NULL
 """
 
 _NO_LONGER = """
@@ -140,14 +141,24 @@ async def read_awaiting(
 
 
 async def read_settled_before(
-    tx: Connection, participant_id: UUID, source_id: int, scenario: str, first: date, last: date, document: bytes
+    tx: Connection,
+    key: DataKey | None,
+    participant_id: UUID,
+    source_id: int,
+    scenario: str,
+    first: date,
+    last: date,
+    document: bytes,
 ) -> list[SettledBefore]:
     """What a source's settlement of these days by this document of facts decided when it was sent before; nothing once
-    the facts were erased."""
-    rows = await tx.fetch(_SETTLED_BEFORE, participant_id, source_id, scenario, first, last, document)
+    the facts were erased, or the participant's `key` was destroyed."""
+    if key is None:
+        return []
+    rows = await tx.fetch(_SETTLED_BEFORE, participant_id, source_id, scenario, first, last)
     return [
         SettledBefore(row["activity_id"], row["day"], row["methodology"].hex(), row["outcome"], row["settled_by"])
         for row in rows
+        if open_facts(key, row["activity_id"], row["sealed"]).document == document
     ]
 
 

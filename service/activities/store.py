@@ -13,6 +13,7 @@ from service.activities.intake import Refusal, Report, correction_key
 from service.activities.licences import Days, Licence, endings
 from service.activities.rules import RuleRef
 from service.database import Connection
+from service.vault import DataKey, Vault, opened_beside, seal_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,16 @@ _CLAIM = """
 """  # a conflict is not swallowed: read_answers compares the fingerprints
 
 _ANSWERS = """
-    SELECT k.key, k.fingerprint, k.activity_id, a.outcome, a.reason, e.refusal,
+    SELECT k.key, k.fingerprint, k.participant_id, k.activity_id, a.outcome, a.reason, e.sealed, e.kek_version,
+           e.wrapped,
            coalesce(m.co2e_mg, 0)::int8 AS co2e_mg, coalesce(m.points, 0)::int8 AS points,
            coalesce(m.pending, false) AS pending
     FROM service.event_key k
     JOIN service.activity a USING (participant_id, activity_id)
-    LEFT JOIN service.evidence e USING (participant_id, activity_id)
+    LEFT JOIN LATERAL (
+        SELECT sealed, kek_version, wrapped FROM service.evidence JOIN vault.person_key USING (participant_id)
+        WHERE participant_id = k.participant_id AND activity_id = k.activity_id AND a.outcome = 'refused' OFFSET 0
+    ) AS e ON true
     LEFT JOIN LATERAL (
         SELECT sum(amount) FILTER (WHERE asset = 'co2e_mg') AS co2e_mg,
             sum(amount) FILTER (WHERE asset = 'points') AS points, bool_and(to_account = 'pending') AS pending
@@ -115,16 +120,17 @@ _ACTIVITY_COLUMNS = (
     "region",
     "recorded_at",
 )
-_EVIDENCE_COLUMNS = ("participant_id", "activity_id", "salt", "document", "refusal")
+_EVIDENCE_COLUMNS = ("participant_id", "activity_id", "sealed")
 
 _RECORDED = """
-    SELECT a.scenario, a.day, s.uri, s.title_zh, s.title_en, a.grade, m.digest AS methodology,
-        p.digest AS points_rule, e.document
+    SELECT a.participant_id, a.activity_id, a.scenario, a.day, s.uri, s.title_zh, s.title_en, a.grade,
+        m.digest AS methodology, p.digest AS points_rule, e.sealed, k.kek_version, k.wrapped
     FROM service.activity a
     JOIN service.source s USING (source_id)
     JOIN service.rule_document m ON m.rule_id = a.methodology_id
     LEFT JOIN service.rule_document p ON p.rule_id = a.points_rule_id
     LEFT JOIN service.evidence e ON e.participant_id = a.participant_id AND e.activity_id = a.activity_id
+    LEFT JOIN vault.person_key k ON k.participant_id = a.participant_id
     WHERE a.participant_id = $1 AND a.activity_id = $2
 """
 
@@ -197,14 +203,15 @@ async def claim_corrections(tx: Connection, reports: Sequence[tuple[Report, UUID
     return {places[key][0].key: activity_id for key, (_, activity_id) in (await read_events(tx, list(late))).items()}
 
 
-async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, StoredAnswer]:
+async def read_answers(tx: Connection, vault: Vault, keys: Sequence[bytes]) -> dict[bytes, StoredAnswer]:
     """What the events of these keys were answered; unknown keys are absent.
 
     Of a refusal whose evidence was erased only the reason is left, without its values.
     """
     answers = {}
     for row in await tx.fetch(_ANSWERS, keys):
-        params = orjson.loads(row["refusal"]) if row["refusal"] else {}
+        evidence = opened_beside(vault, row)
+        params = orjson.loads(evidence.refusal) if evidence and evidence.refusal else {}
         refused = row["outcome"] == "refused"
         refusal = Refusal.stored(row["reason"], params, row["activity_id"]) if refused else None
         answers[row["key"]] = StoredAnswer(
@@ -213,12 +220,17 @@ async def read_answers(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, Sto
     return answers
 
 
-async def append_activities(tx: Connection, recorded: Sequence[Recorded], *, at: datetime) -> None:
-    """Store decided activities and their evidence; the credited ones' transfers follow in the same transaction."""
+async def append_activities(
+    tx: Connection, recorded: Sequence[Recorded], keys: Mapping[UUID, DataKey], *, at: datetime
+) -> None:
+    """Store decided activities and their evidence, sealed; the credited ones' transfers follow in the same transaction.
+
+    keys   the data key of every participant among them
+    """
     if not recorded:
         return
     activities = [_activity(each, at) for each in recorded]
-    evidence = [_evidence(each) for each in recorded]
+    evidence = [_evidence(each, keys[each.participant_id]) for each in recorded]
     await tx.copy_records_to_table("activity", schema_name="service", columns=_ACTIVITY_COLUMNS, records=activities)
     await tx.copy_records_to_table("evidence", schema_name="service", columns=_EVIDENCE_COLUMNS, records=evidence)
 
@@ -242,10 +254,11 @@ def _activity(recorded: Recorded, at: datetime) -> tuple[object, ...]:
     )
 
 
-def _evidence(recorded: Recorded) -> tuple[object, ...]:
+def _evidence(recorded: Recorded, key: DataKey) -> tuple[object, ...]:
     report = recorded.report
     refusal = orjson.dumps(dict(recorded.refusal.params)) if recorded.refusal else None
-    return recorded.participant_id, report.activity_id, report.salt, report.document, refusal
+    sealed = seal_evidence(key, report.activity_id, report.salt, report.document, refusal)
+    return recorded.participant_id, report.activity_id, sealed
 
 
 async def read_events(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, tuple[UUID, UUID]]:
@@ -267,11 +280,14 @@ async def read_points_rule(tx: Connection, participant_id: UUID, activity_id: UU
     return (row["scenario"], row["digest"].hex()) if row else None
 
 
-async def read_activity(tx: Connection, participant_id: UUID, activity_id: UUID) -> RecordedActivity | None:
+async def read_activity(
+    tx: Connection, vault: Vault, participant_id: UUID, activity_id: UUID
+) -> RecordedActivity | None:
     """One activity with its source, rules and evidence; None when there is none of this id."""
     row = await tx.fetchrow(_RECORDED, participant_id, activity_id)
     if row is None:
         return None
+    evidence = opened_beside(vault, row)
     return RecordedActivity(
         row["scenario"],
         row["day"],
@@ -281,7 +297,7 @@ async def read_activity(tx: Connection, participant_id: UUID, activity_id: UUID)
         row["grade"],
         row["methodology"].hex(),
         row["points_rule"].hex() if row["points_rule"] else None,
-        row["document"] and orjson.loads(row["document"]),
+        orjson.loads(evidence.document) if evidence else None,
     )
 
 

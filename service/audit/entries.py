@@ -27,6 +27,7 @@ from service.audit.findings import Open
 from service.audit.handing import Handing
 from service.audit.rules import Applied, Rules, bucket, rules_of
 from service.audit.samples import Sample, sample_of
+from service.audit.signed import Reports, SourceKeys
 from service.audit.steps import HOLD as HOLD_KIND
 from service.audit.steps import Step, Steps
 from service.audit.things import ReferenceMissing, claimed, hand_on
@@ -60,6 +61,7 @@ class EntriesJob:
     documents  the rules in the bundle, by digest; `papers` are products, offers, terms and statements
     scratch    a folder of this run alone
     samples    entries to tell of, with their numbers
+    source_keys  what the log says of the keys of sources
     tags       whether the tags of claims are handed on as well: the verification left some open
     """
 
@@ -72,6 +74,7 @@ class EntriesJob:
     samples: Mapping[int, int]
     tags: bool
     papers: tuple[str, ...] = ()
+    source_keys: SourceKeys = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -86,6 +89,7 @@ class EntriesRead:
     steps      holds, and what became of them
     shown      the banks' calls that they and the statements name
     uses       by digest of a document: credits under it
+    suspects   credits that rest on a key after the moment from which it was revoked later
     """
 
     findings: Findings = field(default_factory=Findings)
@@ -99,6 +103,7 @@ class EntriesRead:
     shown: list[Shown] = field(default_factory=list)
     uses: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
+    suspects: list[int] = field(default_factory=list)
 
 
 def read_chunk(job: EntriesJob) -> EntriesRead:
@@ -117,6 +122,8 @@ class _Reader:
         shared = (documents, self.evidence, self.find, self.out.open, self.out.checked)
         self.steps = Steps(job.directory, job.number, *shared)
         self.out.shown = self.steps.shown
+        self.reports = Reports(job.directory, job.number, job.source_keys, self.find, self.out.open, self.out.checked)
+        self.out.suspects = self.reports.suspects
         self.histories = Handing(job.scratch, HISTORIES, job.number, job.partitions)
         self.things = Handing(job.scratch, THINGS, job.number, job.partitions)
         self.groups: dict[tuple[str, ...], _Group] = {}
@@ -128,6 +135,7 @@ class _Reader:
         for index, entry in read_entries(self.job.directory, self.job.size, self.job.number):
             if entry is None:
                 self.evidence.of(index)
+                self.reports.skip(index)
                 out.open.add("entry-unread", f"entry {index}")
                 continue
             try:
@@ -153,6 +161,7 @@ class _Reader:
         self.histories.flush()
         self.things.flush()
         self.steps.finish()
+        self.reports.finish()
         for stray in self.evidence.finish():
             self.find("evidence-extra", "evidence of an entry that commits to it", stray, None, self._file)
         for group in self.groups.values():
@@ -182,6 +191,7 @@ class _Reader:
             for code in about.open:
                 self.out.open.add(code, f"entry {index}")
         line = self.evidence.of(index)
+        self.reports.take(index, leaf, line)
         worth, since, until = UNKNOWN, 0, 0
         if applied is not None:
             if pending != about.pending & (POINTS_PENDING | GRAMS_PENDING if points or funded else GRAMS_PENDING):

@@ -14,7 +14,7 @@ CHUNK = WIDTH * WIDTH  # entries: as many as one file of evidence is of
 _LOG = "log/"
 _ENTRIES = "tile/entries/"
 _COMMON = {"index", "salt"}
-_KINDS = {"document", "record", "terms"}
+_KINDS = {"document", "record", "terms", "decision"}
 _HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 
 

@@ -21,9 +21,12 @@ from ledger.errors import TileInvalid
 from ledger.leaves import utc_second
 from ledger.tiles import Tile
 from service.audit.redeemed import call_lines, read_bank_keys, read_document
+from service.audit.reporting import report_lines
 from service.audit.source import RANGE, ExportStopped, Keys, Offer
 from service.database import Connection, Pool
 from service.log.files import VERIFIER_KEY, LogFiles
+from service.vault import DataKey, Vault, open_decision, open_evidence, open_facts, open_terms, read_keys
+from service.vault.evidence import opened_or_alarm
 
 AT_ONCE = 256  # entries of evidence in memory: 100 kB of rides, 30 MB of a year's metered half-hours each
 CHECKPOINTS_AT_ONCE = 1_000
@@ -31,27 +34,34 @@ FOLDED_AT_ONCE = 20_000
 
 # Each look-up by key, whatever the planner believes of tables that grow this fast (OFFSET 0).
 _EVIDENCE = """
-    SELECT l.log_index, e.salt, e.document, NULL::bytea AS leaf, 'document' AS name
+    SELECT l.log_index, l.participant_id, l.transfer_id AS sealed_of, e.sealed, NULL::bytea AS leaf, 'document' AS name
     FROM ledger.leaf l,
-    LATERAL (SELECT salt, document FROM service.evidence
+    LATERAL (SELECT sealed FROM service.evidence
         WHERE participant_id = l.participant_id AND activity_id = l.transfer_id OFFSET 0) AS e
     WHERE l.log_index >= $1 AND l.log_index < $2
     UNION ALL
-    SELECT l.log_index, s.salt, s.facts, l.leaf, 'record'
+    SELECT l.log_index, l.participant_id, t.credit, s.sealed, l.leaf, 'record'
     FROM ledger.leaf l,
     LATERAL (SELECT coalesce(matures, reverses) AS credit FROM ledger.transfer
         WHERE participant_id = l.participant_id AND transfer_id = l.transfer_id
             AND kind IN ('maturity', 'reversal') OFFSET 0) AS t,
-    LATERAL (SELECT salt, facts FROM service.settlement
-        WHERE participant_id = l.participant_id AND activity_id = t.credit
-            AND salt IS NOT NULL AND facts IS NOT NULL OFFSET 0) AS s
+    LATERAL (SELECT sealed FROM service.settlement
+        WHERE participant_id = l.participant_id AND activity_id = t.credit AND sealed IS NOT NULL OFFSET 0) AS s
     WHERE l.log_index >= $1 AND l.log_index < $2
     UNION ALL
-    SELECT l.log_index, r.salt, r.document, NULL, 'terms'
+    SELECT l.log_index, l.participant_id, l.transfer_id, r.sealed, NULL, 'terms'
     FROM ledger.leaf l,
-    LATERAL (SELECT salt, document FROM service.redemption_terms
+    LATERAL (SELECT sealed FROM service.redemption_terms
         WHERE participant_id = l.participant_id AND redemption_id = l.transfer_id OFFSET 0) AS r
     WHERE l.log_index >= $1 AND l.log_index < $2 AND position('"kind":"hold"'::bytea IN l.leaf) > 0
+    UNION ALL
+    SELECT l.log_index, l.participant_id, d.dispute_id, d.sealed, l.leaf, 'decision'
+    FROM ledger.leaf l,
+    LATERAL (SELECT redemption_id FROM service.redemption_entry
+        WHERE participant_id = l.participant_id AND transfer_id = l.transfer_id OFFSET 0) AS e,
+    LATERAL (SELECT dispute_id, sealed FROM service.dispute_decision
+        WHERE participant_id = l.participant_id AND redemption_id = e.redemption_id OFFSET 0) AS d
+    WHERE l.log_index >= $1 AND l.log_index < $2 AND position('"kind":"refund"'::bytea IN l.leaf) > 0
     ORDER BY 1
 """
 
@@ -101,30 +111,39 @@ _COUNTS = """
 _EPOCH = "SELECT epoch FROM ledger.log_state"
 
 
-async def evidence_lines(pool: Pool, number: int, size: int) -> AsyncIterator[bytes]:
+async def evidence_lines(pool: Pool, vault: Vault, number: int, size: int) -> AsyncIterator[bytes]:
     """What is left of the evidence of one range, of entries below `size`: a line for each that was not erased."""
     first, end = number * RANGE, min((number + 1) * RANGE, size)
     while first < end:
         upto = min(end, first + AT_ONCE)
         async with pool.acquire() as connection:
             rows = await connection.fetch(_EVIDENCE, first, upto)
-        lines = [line for row in rows if (line := _evidence_line(row)) is not None]
+            keys = await read_keys(connection, vault, {row["participant_id"] for row in rows})
+        lines = [line for row in rows if (line := _evidence_line(row, keys.get(row["participant_id"]))) is not None]
         if lines:
             yield b"".join(lines)
         first = upto
 
 
-def _evidence_line(row: asyncpg.Record) -> bytes | None:
-    """The line of a credit's document, of a hold's terms, or of the record that a maturity or a reversal rests on; None
-    for a reversal that rests on none."""
+_OPEN = {"document": open_evidence, "record": open_facts, "terms": open_terms, "decision": open_decision}
+
+
+def _evidence_line(row: asyncpg.Record, key: DataKey | None) -> bytes | None:
+    """The line of a credit's document, of a hold's terms, or of the record that a maturity, a reversal or a refund
+    rests on; None for one that rests on none, and where the key was destroyed."""
+    if key is None:
+        return None
     if row["leaf"] is not None:
         fields = _fields(row["leaf"])
         if not (fields.get("facts") or fields.get("decision")):
             return None
     # As it is stored, for it is the bytes that were committed to. What is not UTF-8 was never committed to, and what
     # stands for it here shows that.
-    text = row["document"].decode("utf-8", "replace")
-    line = {"index": str(row["log_index"]), "salt": row["salt"].hex(), row["name"]: text}
+    opened = opened_or_alarm(lambda: _OPEN[row["name"]](key, row["sealed_of"], row["sealed"]))
+    if opened is None:
+        return None
+    text = opened.document.decode("utf-8", "replace")
+    line = {"index": str(row["log_index"]), "salt": opened.salt.hex(), row["name"]: text}
     return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -250,10 +269,12 @@ async def read_epoch(tx: Connection) -> int:
 class Stored:
     """A platform by its database, as the role of auditors, and the files of its log on this machine.
 
+    vault    opens the evidence
     policy   the witness policy's file, where there is one
     """
 
     pool: Pool
+    vault: Vault
     log_dir: Path
     programme: str
     policy: Path | None = None
@@ -277,7 +298,7 @@ class Stored:
             ) from error
 
     def evidence(self, number: int, size: int) -> AsyncIterator[bytes]:
-        return evidence_lines(self.pool, number, size)
+        return evidence_lines(self.pool, self.vault, number, size)
 
     async def rule(self, digest: str) -> bytes | None:
         async with self.pool.acquire() as connection:
@@ -289,6 +310,9 @@ class Stored:
 
     def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
         return call_lines(self.pool, number, size)
+
+    def reports(self, number: int, size: int) -> AsyncIterator[bytes]:
+        return report_lines(self.pool, self.vault, number, size)
 
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         return checkpoint_lines(self.pool, after, to)

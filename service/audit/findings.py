@@ -16,6 +16,11 @@ CODES: dict[str, Words] = {
     "evidence": ("evidence is what the entry commits to", "证据与条目的承诺一致"),
     "evidence-form": ("an evidence document is of its form, in its one byte form", "证据文档格式正确"),
     "evidence-extra": ("evidence belongs to one entry that commits to it", "证据对应一条有承诺的条目"),
+    "signed-report": (
+        "what a source signed is by its key, in time, and gives the evidence of the credits behind it",
+        "数据方的签名请求由其公钥按时签署，且与所涉入账的证据一致",
+    ),
+    "report-extra": ("a signed report belongs to the credits that it names", "数据方签名请求对应其所列的入账"),
     # rules
     "rule-form": ("a rule document can be read", "规则文档可以读取"),
     "rule-incomplete": (
@@ -64,6 +69,8 @@ CODES: dict[str, Words] = {
     ),
     "listing-document": ("a listing says what its document says", "上架条目与其文档一致"),
     "terms": ("what a participant agreed to is what the hold commits to", "参与者同意的条款与冻结的承诺一致"),
+    "decision": ("the record of a dispute's decision is what its refund commits to", "争议裁定记录与退回的承诺一致"),
+    "decision-of": ("a refund is of a capture that the decision names", "退回的扣减为裁定所列"),
     "terms-of": ("a hold is for what its participant agreed to", "冻结与参与者同意的内容一致"),
     "offer-terms": ("a hold has the bank, pool, value, grams and end that its offer says", "冻结与权益所载一致"),
     "offer-price": (
@@ -95,12 +102,25 @@ LEFT: dict[str, Words] = {
     ),
     "settlement-erased": ("settlements whose record was erased: their facts", "结算记录已删除：结算事实"),
     "terms-erased": ("holds whose terms were erased: what was agreed", "条款已删除的冻结：所同意的内容"),
+    "call-erased": (
+        "holds of a bank's request whose body was erased: what the bank asked for",
+        "银行请求正文已删除的冻结：银行所请求的内容",
+    ),
+    "decision-erased": ("refunds whose decision was erased: what was decided", "裁定记录已删除的退回：裁定内容"),
     "offer-missing": ("holds of an offer whose document is missing or cannot be read", "权益文档缺失或无法读取的冻结"),
     "statement-missing": ("statements whose document is missing or cannot be read", "文档缺失或无法读取的对账单"),
     "eligibility": (
         "holds whose terms were erased, of an offer that asks for what the log does not show: registers, points at a "
         "moment",
         "条款已删除且权益条件涉及日志之外的信息：名录、当时积分",
+    ),
+    "report-erased": (
+        "signed reports whose body was erased, or never kept: what the source said",
+        "请求体已删除或未留存的数据方签名请求：数据方所报",
+    ),
+    "report-compromised": (
+        "credits signed by a key after the moment from which it was revoked, and not taken back: ask the operator",
+        "由已撤销密钥在撤销时刻之后签署且未冲正的入账：请询问运营方",
     ),
     "rule-missing": ("entries under a document that is missing or cannot be read", "规则文档缺失或无法读取的条目"),
     "entry-unread": ("entries of a bundle of the log that cannot be read", "日志分片无法读取的条目"),

@@ -1,28 +1,20 @@
 """The report as one HTML file: it opens offline, loads nothing, runs nothing, and is read in Chinese or English, in
 light or dark. Whatever comes out of a bundle is escaped, for nobody vouches for it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from service.audit.charts import SERIES, Bar, Series, bars, columns, grouped, largest
 from service.audit.completeness import Closing, Compared, Counts
-from service.audit.findings import LIMITS, Words
+from service.audit.findings import LIMITS
+from service.audit.page_parts import MOST_ROWS, Cell, both, escaped, in_words, legend, table
+from service.audit.redeemed_part import redeemed_part
 from service.audit.replay import Replay, Total
 from service.audit.report import grams, told, undecided
 
 OTHERS = "…"
-MOST_ROWS = 500  # of a table: the JSON has them all
 _STYLE = Path(__file__).with_name("page.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-class Cell(NamedTuple):
-    """A table's cell, escaped already; `kind` is a class of the style."""
-
-    html: str
-    kind: str = ""
 
 
 def as_html(replay: Replay) -> str:
@@ -35,7 +27,7 @@ def _page(replay: Replay) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="zh-CN"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>审计重放报告 · Replay: {_e(replay.verified.log['origin'])}</title>"
+    yield f"<title>审计重放报告 · Replay: {escaped(replay.verified.log['origin'])}</title>"
     yield f"<style>{style}</style></head><body>"
     yield '<input class="language" type="radio" name="language" id="in-zh" checked>'
     yield '<input class="language" type="radio" name="language" id="in-en">'
@@ -46,6 +38,7 @@ def _page(replay: Replay) -> Iterator[str]:
         (("未能核对", "Not checked"), _undecided(replay)),
         (("入账减排量", "Reductions credited"), _charts(replay)),
         (("合计", "Totals"), _totals(replay)),
+        (("兑换", "Redemptions"), redeemed_part(replay.verified.redeemed)),
         (("完整性：日清单", "Completeness: day manifests"), _completeness(replay)),
         (("规则文档", "Rules"), _rules(replay)),
         (("抽样", "Samples"), _samples(replay)),
@@ -53,19 +46,19 @@ def _page(replay: Replay) -> Iterator[str]:
     ):
         body = "".join(part)
         if body:
-            yield f"<h2>{_both(*title)}</h2>{body}"
+            yield f"<h2>{both(*title)}</h2>{body}"
     yield "</main></body></html>\n"
 
 
 def _head(replay: Replay) -> Iterator[str]:
     log, found = replay.verified.log, told(replay)
-    yield f"<h1>{_both('审计重放报告', 'Replay of an auditor’s bundle')}</h1>"
+    yield f"<h1>{both('审计重放报告', 'Replay of an auditor’s bundle')}</h1>"
     if found:
         total = sum(one.times for one in found)
-        verdict = _both(f"发现 {total:,} 处问题，涉及 {len(found)} 类", f"{total:,} findings under {len(found)} codes")
+        verdict = both(f"发现 {total:,} 处问题，涉及 {len(found)} 类", f"{total:,} findings under {len(found)} codes")
     else:
-        verdict = _both("未发现问题", "Nothing was found")
-    rest = _both("未能核对的见下。", "What could not be checked is listed below.") if undecided(replay) else ""
+        verdict = both("未发现问题", "Nothing was found")
+    rest = both("未能核对的见下。", "What could not be checked is listed below.") if undecided(replay) else ""
     yield f'<div class="verdict{" bad" if found else ""}"><strong>{verdict}</strong><p>{rest}</p></div><dl>'
     for name, value in (
         (("项目", "Programme"), replay.bundle.programme),
@@ -75,7 +68,7 @@ def _head(replay: Replay) -> Iterator[str]:
         (("导出于", "Exported"), replay.bundle.created_at),
         (("已核对", "Checked"), _checked({**replay.verified.checked, **replay.checked})),
     ):
-        yield f"<dt>{_both(*name)}</dt><dd><code>{_e(value)}</code></dd>"
+        yield f"<dt>{both(*name)}</dt><dd><code>{escaped(value)}</code></dd>"
     yield "</dl>"
 
 
@@ -85,15 +78,15 @@ def _checked(counts: dict[str, int]) -> str:
 
 def _findings(replay: Replay) -> Iterator[str]:
     for each in told(replay):
-        yield f"<h3><code>{_e(each.code)}</code> × {each.times:,}: {_words(each.words)}</h3>"
-        yield _table(
+        yield f"<h3><code>{escaped(each.code)}</code> × {each.times:,}: {in_words(each.words)}</h3>"
+        yield table(
             (("条目", "Entry"), ("何处", "Where"), ("应为", "Expected"), ("实为", "Found")),
             (
                 [
                     Cell("" if one.index is None else str(one.index), "n"),
-                    Cell(_e(one.where), "wide"),
-                    Cell(_e(one.expected), "wide"),
-                    Cell(_e(one.found), "wide bad"),
+                    Cell(escaped(one.where), "wide"),
+                    Cell(escaped(one.expected), "wide"),
+                    Cell(escaped(one.found), "wide bad"),
                 ]
                 for one in each.shown
             ),
@@ -104,9 +97,12 @@ def _findings(replay: Replay) -> Iterator[str]:
 def _undecided(replay: Replay) -> Iterator[str]:
     found = undecided(replay)
     if found:
-        yield _table(
+        yield table(
             (("内容", "What"), ("次数", "How often"), ("首处", "First")),
-            ([Cell(_words(one.words)), Cell(f"{one.times:,}", "n"), Cell(_e(one.first), "wide")] for one in found),
+            (
+                [Cell(in_words(one.words)), Cell(f"{one.times:,}", "n"), Cell(escaped(one.first), "wide")]
+                for one in found
+            ),
             len(found),
         )
 
@@ -127,25 +123,20 @@ def _charts(replay: Replay) -> Iterator[str]:
         for number, scenario in enumerate([*own, ""])
         if any(values[scenario])
     ]
-    yield f"<figure><figcaption>{_both('按行为月份与场景', 'By month of the activity and scenario')}</figcaption>"
+    yield f"<figure><figcaption>{both('按行为月份与场景', 'By month of the activity and scenario')}</figcaption>"
     yield columns(places, series, name)
-    yield _legend([(each.colour, _scenario(replay, each.name)) for each in series])
+    yield legend([(each.colour, _scenario(replay, each.name)) for each in series])
     yield "</figure>"
-    yield f"<figure><figcaption>{_both('按数据方', 'By source')}</figcaption>{bars(_source_bars(replay.totals))}"
-    yield _legend([(0, _both("有效", "standing")), (5, _both("已冲正", "taken back"))])
+    yield f"<figure><figcaption>{both('按数据方', 'By source')}</figcaption>{bars(_source_bars(replay.totals))}"
+    yield legend([(0, both("有效", "standing")), (5, both("已冲正", "taken back"))])
     yield "</figure>"
-
-
-def _legend(entries: Iterable[tuple[int, str]]) -> str:
-    told_of = "".join(f'<span><i class="c{colour}"></i>{name}</span>' for colour, name in entries)
-    return f'<div class="legend">{told_of}</div>'
 
 
 def _scenario(replay: Replay, name: str) -> str:
     title = replay.scenarios.get(name)
     if title is not None:
-        return _both(title.zh, title.en)
-    return _both("其他", "others") if name == OTHERS else _e(name)
+        return both(title.zh, title.en)
+    return both("其他", "others") if name == OTHERS else escaped(name)
 
 
 def _by_scenario(totals: Iterable[Total]) -> dict[str, int]:
@@ -180,7 +171,7 @@ def _source_bars(totals: Iterable[Total]) -> list[Bar]:
 def _totals(replay: Replay) -> Iterator[str]:
     if not replay.totals:
         return
-    yield _table(
+    yield table(
         (
             ("场景", "Scenario"),
             ("数据方", "Source"),
@@ -196,9 +187,9 @@ def _totals(replay: Replay) -> Iterator[str]:
         ),
         (
             [
-                Cell(_e(one.scenario)),
-                Cell(_e(one.source), "wide"),
-                Cell(_e(one.month)),
+                Cell(escaped(one.scenario)),
+                Cell(escaped(one.source), "wide"),
+                Cell(escaped(one.month)),
                 *(Cell(f"{count:,}", "n") for count in (one.credits,)),
                 Cell(grams(one.reduction_mg), "n"),
                 *(Cell(f"{count:,}", "n") for count in (one.points, one.campaign_points, one.reversals)),
@@ -214,17 +205,17 @@ def _totals(replay: Replay) -> Iterator[str]:
 def _completeness(replay: Replay) -> Iterator[str]:
     if not replay.closings:
         return
-    yield f"<figure><figcaption>{_both('有入账的日子', 'Days with credits')}</figcaption>"
+    yield f"<figure><figcaption>{both('有入账的日子', 'Days with credits')}</figcaption>"
     yield bars(
         [
             Bar(one.source, [(2, one.closed, f"{one.closed:,}"), (1, len(one.open), f"{len(one.open):,}")], _days(one))
             for one in replay.closings[: 2 * SERIES]
         ]
     )
-    yield _legend([(2, _both("已报日清单", "with a manifest")), (1, _both("未报", "without one"))])
+    yield legend([(2, both("已报日清单", "with a manifest")), (1, both("未报", "without one"))])
     yield "</figure>"
     rows = sorted(replay.days, key=lambda one: (one.agrees, one.source, one.day, one.scenario))
-    yield _table(
+    yield table(
         (
             ("数据方", "Source"),
             ("日期", "Day"),
@@ -247,32 +238,32 @@ def _day(one: Compared) -> list[Cell]:
     kind = "n" if one.agrees else "n bad"
     counts = [Cell(_counts(each), kind) for each in (one.claimed, one.received, one.logged)]
     return [
-        Cell(_e(one.source), "wide"),
-        Cell(_e(one.day)),
+        Cell(escaped(one.source), "wide"),
+        Cell(escaped(one.day)),
         Cell(str(one.sequence), "n"),
-        Cell(_e(one.scenario)),
+        Cell(escaped(one.scenario)),
         *counts,
     ]
 
 
 def _counts(counts: Counts | None) -> str:
     if counts is None:
-        return _both("原文已删除", "erased")
-    refused = "" if counts.refused is None else _both(f"；拒 {counts.refused:,}", f"; {counts.refused:,} refused")
+        return both("原文已删除", "erased")
+    refused = "" if counts.refused is None else both(f"；拒 {counts.refused:,}", f"; {counts.refused:,} refused")
     return f"{counts.credited:,} · {grams(counts.reduction_mg)} · {counts.points:,}{refused}"
 
 
 def _rules(replay: Replay) -> Iterator[str]:
     if replay.rules:
-        yield _table(
+        yield table(
             (("文档", "Document"), ("版本", "Version"), ("状态", "Status"), ("入账", "Credits"), ("摘要", "Digest")),
             (
                 [
-                    Cell(_e(one.id)),
+                    Cell(escaped(one.id)),
                     Cell(str(one.version), "n"),
-                    Cell(_e(one.status)),
+                    Cell(escaped(one.status)),
                     Cell(f"{one.credits:,}", "n"),
-                    Cell(f"<code>{_e(one.digest)}</code>", "wide"),
+                    Cell(f"<code>{escaped(one.digest)}</code>", "wide"),
                 ]
                 for one in replay.rules
             ),
@@ -283,13 +274,13 @@ def _rules(replay: Replay) -> Iterator[str]:
 def _samples(replay: Replay) -> Iterator[str]:
     if not replay.samples:
         return
-    drawn = _both(
+    drawn = both(
         "由检查点的根哈希抽取：SHA-256（根哈希，后接十进制序号），对条目数取余。请按事件编号向数据方查证。",
         "Drawn from the checkpoint’s root: SHA-256 of the root and the number in decimal, modulo the size. Ask the "
         "source for each event.",
     )
     yield f"<p>{drawn}</p>"
-    yield _table(
+    yield table(
         (
             ("序号", "Number"),
             ("条目", "Entry"),
@@ -303,8 +294,8 @@ def _samples(replay: Replay) -> Iterator[str]:
             [
                 Cell(str(one.number), "n"),
                 Cell(str(one.entry), "n"),
-                *(Cell(_e(text or "")) for text in (one.kind, one.day)),
-                *(Cell(_e(text or ""), "wide") for text in (one.source, one.event, one.participant)),
+                *(Cell(escaped(text or "")) for text in (one.kind, one.day)),
+                *(Cell(escaped(text or ""), "wide") for text in (one.source, one.event, one.participant)),
             ]
             for one in replay.samples
         ),
@@ -314,34 +305,4 @@ def _samples(replay: Replay) -> Iterator[str]:
 
 def _limits() -> Iterator[str]:
     for words in LIMITS:
-        yield f"<p>{_words(words)}</p>"
-
-
-def _table(heads: Sequence[tuple[str, str]], cells: Iterable[Sequence[Cell]], total: int) -> str:
-    rows = list(cells)
-    made = ["<tr>" + "".join(f'<td class="{cell.kind}">{cell.html}</td>' for cell in row) + "</tr>" for row in rows]
-    numeric = [cell.kind.startswith("n") for cell in rows[0]] if rows else [False] * len(heads)
-    head = "".join(
-        f'<th class="n">{_both(*title)}</th>' if right else f"<th>{_both(*title)}</th>"
-        for title, right in zip(heads, numeric, strict=True)
-    )
-    more = total - len(made)
-    told_of = ""
-    if more > 0:
-        told_of = _both(f"另有 {more:,} 行，见 JSON。", f"{more:,} more rows are counted; the JSON has what is listed.")
-        told_of = f'<p class="faint">{told_of}</p>'
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(made)}</tbody></table>"
-    return f'<div class="scroll">{table}</div>{told_of}'
-
-
-def _both(zh: str, en: str) -> str:
-    """Words of ours, of which the page's switch shows one."""
-    return f'<span class="zh" lang="zh-CN">{_e(zh)}</span><span class="en" lang="en">{_e(en)}</span>'
-
-
-def _words(words: Words) -> str:
-    return _both(words[1], words[0])
-
-
-def _e(text: object) -> str:
-    return escape(str(text))
+        yield f"<p>{in_words(words)}</p>"

@@ -77,7 +77,7 @@ async def call_lines(pool: Pool, number: int, size: int) -> AsyncIterator[bytes]
 def _call_line(row: asyncpg.Record) -> bytes:
     line = {
         "base": row["signature_base"].decode("utf-8", "replace"),  # what was signed is ASCII; what is not shows itself
-        "body": b64encode(row["body"]).decode("ascii"),
+        "body": None if row["body"] is None else b64encode(row["body"]).decode("ascii"),  # None: it was erased
         "content_digest": row["content_digest"],
         "index": str(row["log_index"]),
         "jwk": None if row["public_key"] is None else orjson.loads(row["public_key"]),

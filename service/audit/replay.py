@@ -165,7 +165,16 @@ class _Replaying:
             read_chunk,
             [
                 EntriesJob(
-                    directory, out.size, number, self.documents, self.scratch, partitions, drawn, tags, self.papers
+                    directory,
+                    out.size,
+                    number,
+                    self.documents,
+                    self.scratch,
+                    partitions,
+                    drawn,
+                    tags,
+                    self.papers,
+                    out.verified.source_keys,
                 )
                 for number in range(chunks)
             ],
@@ -187,6 +196,7 @@ class _Replaying:
             out.open.merge(part.open)
         self._unreadable()
         self._things(meetings, histories)
+        self._suspects(entries, histories)
         draws = [draw for part in histories for draw in part.draws]
         check_budgets(draws, budgets(self.rules.points.values()), out.findings)
         self._complete(entries)
@@ -210,6 +220,12 @@ class _Replaying:
             if ended is None or ended > meeting.later:
                 expected = f"entry {meeting.earlier} reversed before"
                 self.out.findings.add("thing-repeated", expected, f"the same {meeting.names}", meeting.later)
+
+    def _suspects(self, entries: Sequence[EntriesRead], histories: Sequence[HistoriesRead]) -> None:
+        """Credits that a key signed after the moment from which it was revoked: right if they were taken back."""
+        for index in (one for part in entries for one in part.suspects):
+            if not any(index in part.ended for part in histories):
+                self.out.open.add("report-compromised", f"entry {index}")
 
     def _complete(self, entries: Sequence[EntriesRead]) -> None:
         out = self.out
@@ -246,7 +262,7 @@ class _Replaying:
 
 _CHECKED = (
     "credit", "reversal", "maturity", "lapse", "hold", "capture", "release", "refund", "manifest", "statement",
-    "evidence", "settlement", "terms", "calls",
+    "evidence", "settlement", "terms", "decisions", "calls", "reports",
 )  # fmt: skip
 
 

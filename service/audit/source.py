@@ -80,6 +80,9 @@ class Source(Protocol):
     def calls(self, number: int, size: int) -> AsyncIterator[bytes]:
         """The lines of the signed calls of one range, of entries below `size`."""
 
+    def reports(self, number: int, size: int) -> AsyncIterator[bytes]:
+        """The lines of the calls that sources signed, behind the credits of one range, of entries below `size`."""
+
     def checkpoints(self, after: tuple[int, int], to: tuple[int, int]) -> AsyncIterator[bytes]:
         """The lines of the checkpoints behind one up to another, each named by epoch and size."""
 

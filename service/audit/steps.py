@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ledger.hold_leaves import terms_commitment
+from ledger.hold_leaves import decision_commitment, terms_commitment
 from ledger.leaves import utc_second
-from service.audit.calls import Shown, calls_path, fault_of, read_calls, shown_for
+from service.audit.calls import Shown, calls_path, fault_of, is_erased, read_calls, shown_for
 from service.audit.documents import Documents
 from service.audit.evidence import EvidenceLines, evidence_path
 from service.audit.findings import Open
@@ -99,6 +99,8 @@ class Steps:
                 self._open.add("offer-missing", f"entry {index}")
             else:
                 self._offered(index, leaf, step, offer)
+        elif leaf.get("decision") is not None:
+            self._decided(index, leaf)
         self.call(index, leaf, None if offer is None else offer.id)
         return step
 
@@ -120,6 +122,8 @@ class Steps:
             if fault is not None:
                 self._find("signed-call", "the bank's signed call for this", fault, index, where)
                 call = None
+            elif is_erased(call):
+                self._open.add("call-erased", f"entry {index}")
         self.shown.append(shown_for(index, call, leaf))
 
     def _terms(self, index: int, leaf: dict[str, Any], step: Step) -> Step:
@@ -157,6 +161,27 @@ class Steps:
         if not isinstance(covered, bool) or points < 0:
             raise ValueError("the facts of a hold's terms")
         return step._replace(covered=covered, available_points=points)
+
+    def _decided(self, index: int, leaf: dict[str, Any]) -> None:
+        """Hold a refund against the decision that it rests on."""
+        line, where = self._evidence.of(index), evidence_path(self._number)
+        if line is None:
+            self._open.add("decision-erased", f"entry {index}")
+            return
+        record = line.get("decision")
+        if not isinstance(record, str):
+            self._find("evidence-form", "the record of a decision", "another record", index, where)
+            return
+        self._checked["decisions"] += 1
+        committed = decision_commitment(line["salt"], record.encode())
+        if committed != leaf["decision"]:
+            self._find("decision", leaf["decision"], committed, index, where)
+            return
+        said = orjson.loads(record)
+        told = said["outcome"], leaf["authority"], leaf.get("reverses") in said["captures"]
+        if told != ("participant", "operator", True):
+            expected = f"a decision of the operator's to refund {leaf.get('reverses')}"
+            self._find("decision-of", expected, f"{record}, on the authority of {leaf['authority']}", index, where)
 
     def _offered(self, index: int, leaf: dict[str, Any], step: Step, offer: Offer) -> None:
         """What the offer says of any hold of it; what depends on the person comes in the second pass."""

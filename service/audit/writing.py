@@ -34,7 +34,7 @@ TRIES = 3  # of a file whose reading broke off
 CHECKPOINT, LOG_KEY = "log/checkpoint", "log.vkey"
 CHECKPOINTS, MANIFESTS = "checkpoints.jsonl", "manifests.jsonl"
 KEYS, TOTALS, POLICY = "keys.json", "totals.json", "witness.policy"
-_OF_ONE_LOG = ("evidence", "calls", "parquet", MANIFESTS)  # these name entries by their index
+_OF_ONE_LOG = ("evidence", "calls", "reports", "parquet", MANIFESTS)  # these name entries by their index
 
 Progress = Callable[[str, int, int], None]
 """Told of a phase (`check`, `log`, `evidence`, `tables`) how much is done, of how much."""
@@ -285,7 +285,7 @@ class _Export:
             return False
 
     async def _ranges(self, *, parquet: bool) -> None:
-        """Evidence, signed calls, and the tables where they are wanted."""
+        """Evidence, what banks and sources signed, and the tables where they are wanted."""
         if not parquet:
             self.folder.drop("parquet")
         count = ranges_of(self.size)
@@ -296,6 +296,9 @@ class _Export:
             path = calls_path(number)
             if not self._stands(path, number):
                 await self._stream(path, partial(self.source.calls, number, self.size))
+            path = reports_path(number)
+            if not self._stands(path, number):
+                await self._stream(path, partial(self.source.reports, number, self.size))
             self.on_progress("evidence", number + 1, count)
         for number in range(count if parquet else 0):
             paths = _tables_of(number)
@@ -400,9 +403,14 @@ def calls_path(number: int) -> str:
     return f"calls/{range_path(number)}.jsonl"
 
 
+def reports_path(number: int) -> str:
+    """The file of what sources signed of a range."""
+    return f"reports/{range_path(number)}.jsonl"
+
+
 def _of_range(number: int) -> tuple[str, ...]:
-    """The files of a range: its evidence and calls, then its tables."""
-    return evidence_path(number), calls_path(number), *_tables_of(number)
+    """The files of a range: its evidence, what was signed of it, then its tables."""
+    return evidence_path(number), calls_path(number), reports_path(number), *_tables_of(number)
 
 
 def _tables_of(number: int) -> tuple[str, ...]:
@@ -417,7 +425,7 @@ def _stays(path: str, size: int) -> bool:
             return parse_path(rest[rest.find("tile/") :]).width == WIDTH
         except TileInvalid:  # the checkpoint, or a key
             return False
-    if folder in ("evidence", "calls", "parquet"):
+    if folder in ("evidence", "calls", "reports", "parquet"):
         return not size % RANGE or path not in _of_range(ranges_of(size) - 1)
     return folder in ("rules", "documents")
 

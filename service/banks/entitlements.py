@@ -2,12 +2,17 @@
 
 A compact JWS (EdDSA) under the platform's own entitlement key, whose public half is at /v1/bank/keys. It is bound to
 one bank, one redemption, its offer, its value and its end; the redemption itself can be accepted once.
+
+The file of the key holds those that came before it too, behind it: they sign nothing more, and what they signed is
+accepted until they are retired.
 """
 
 import json
-from dataclasses import dataclass, field
+import os
+import re
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -59,38 +64,86 @@ class Entitlement:
 
 @dataclass(frozen=True, slots=True)
 class EntitlementKey:
-    """The platform's key for entitlements; its id is the thumbprint of its public half (RFC 7638)."""
+    """The platform's key for entitlements; its id is the thumbprint of its public half (RFC 7638).
+
+    former  those that it followed, the newest first, while what they signed is still accepted
+    """
 
     private: Ed25519PrivateKey = field(repr=False)
     public_key: str
     key_id: str
+    former: tuple["EntitlementKey", ...] = ()
 
     @property
     def jwk(self) -> dict[str, str]:
         """The public half as a JWK."""
         return {**json.loads(self.public_key), "kid": self.key_id, "use": "sig", "alg": "EdDSA"}
 
+    def named(self, key_id: str | None) -> "EntitlementKey | None":
+        """This key or one that came before it, by its id."""
+        return next((key for key in (self, *self.former) if key.key_id == key_id), None)
+
 
 def create_entitlement_key(path: Path) -> bool:
     """Make a key file of mode 0600; False if it was already there, which is left as it is."""
-    pem = Ed25519PrivateKey.generate().private_bytes(
+    return create_private_file(path, _new_pem())
+
+
+def rotate_entitlement_key(path: Path) -> EntitlementKey:
+    """Put a new key before those of the file; it signs from the next entitlement on. Raises EntitlementKeyUnusable."""
+    load_entitlement_key(path)
+    _replace(path, _new_pem() + path.read_bytes())
+    return load_entitlement_key(path)
+
+
+def retire_entitlement_keys(path: Path) -> EntitlementKey:
+    """Keep the key that signs alone: nothing that another signed is accepted any more. Raises
+    EntitlementKeyUnusable."""
+    load_entitlement_key(path)
+    _replace(path, _PEM.findall(path.read_bytes())[0])
+    return load_entitlement_key(path)
+
+
+_PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
+
+
+def _new_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return create_private_file(path, pem)
 
 
-@cache
+def _replace(path: Path, content: bytes) -> None:
+    """The file with another content, whole at every moment."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    if not create_private_file(new, content):
+        raise EntitlementKeyUnusable(
+            f"{new} is in the way: another rotation is under way, or was broken off; remove it"
+        )
+    new.replace(path)
+
+
 def load_entitlement_key(path: Path) -> EntitlementKey:
-    """Read the key file, once a process. Raises EntitlementKeyUnusable."""
+    """The keys of the file as it is now: every process follows a rotation at once. Raises EntitlementKeyUnusable."""
     try:
-        pem = path.read_bytes()
+        found = path.stat()
     except FileNotFoundError:
         raise EntitlementKeyUnusable(
             f"no entitlement key at {path}: make one with `tanpuhui bank entitlement-key {path}`, and give every API "
             "process the same"
         ) from None
+    return _load(path, found.st_mtime_ns, found.st_ino, found.st_mode)
+
+
+@lru_cache(maxsize=8)  # by what tells one content of the file from the next; its mode is looked at with it
+def _load(path: Path, *_: int) -> EntitlementKey:
     if readable_by_others(path):
         raise EntitlementKeyUnusable(f"the entitlement key {path} may be read by every user: chmod 600 it")
+    keys = [_key(path, pem) for pem in _PEM.findall(path.read_bytes()) or [b""]]
+    return replace(keys[0], former=tuple(keys[1:]))
+
+
+def _key(path: Path, pem: bytes) -> EntitlementKey:
     try:
         private = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
@@ -125,9 +178,10 @@ def verify_entitlement(key: EntitlementKey, issuer: str, bank: str, text: str, n
     """
     try:
         jws = read_jws(text.encode("ascii"))
-        if jws.key_id != key.key_id:
+        signer = key.named(jws.key_id)
+        if signer is None:
             raise EntitlementRefused("unknown-key")
-        verify_jws(jws, key.public_key)
+        verify_jws(jws, signer.public_key)
         if jws.header.get("typ") != TYPE:
             raise EntitlementRefused("malformed")
         entitlement = _read(jws.payload, issuer)

@@ -3,7 +3,19 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, LargeBinary, Text, UniqueConstraint, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlmodel import Field
 
 from service.database import ServiceTable
@@ -67,7 +79,7 @@ class SignedCallRow(ServiceTable, table=True):
     signature_base: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     signature: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     content_digest: str = Field(sa_column=Column(Text, nullable=False))
-    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    body: bytes | None = Field(sa_column=Column(LargeBinary))
     received_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
@@ -94,6 +106,7 @@ class BankRequest(ServiceTable, table=True):
     attempt         how often an approval was begun, refusals included
     code_hash       SHA-256 of the code that the bank hands to the person; whoever has the code may decide, once
     participant_id  who has begun to approve, or has declined; nobody else can from then on
+    addressed_to    whom the bank asked by its own id for them; the code is then nobody's
     """
 
     __tablename__ = "bank_request"
@@ -110,4 +123,13 @@ class BankRequest(ServiceTable, table=True):
     attempt: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     participant_id: UUID | None = Field(sa_column=Column(Uuid))
     declined_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
-    __table_args__ = (UniqueConstraint("code_hash", name="bank_request_code_hash_key"),)
+    addressed_to: UUID | None = Field(sa_column=Column(Uuid))
+    __table_args__ = (
+        UniqueConstraint("code_hash", name="bank_request_code_hash_key"),
+        Index(
+            "bank_request_addressed_index",
+            "addressed_to",
+            "expires_at",
+            postgresql_where=text("addressed_to IS NOT NULL"),
+        ),
+    )

@@ -17,6 +17,8 @@ from service.database import Connection
 CODE_BYTES = 16  # random; nobody guesses one of 2^128 in the half hour that it is good for
 REQUEST_LIFE = timedelta(minutes=30)  # from the bank's question to the person's answer
 
+MOST_ASKED = 100  # requests that are shown to one person at once
+
 State = Literal["pending", "approved", "declined", "expired"]
 
 
@@ -89,9 +91,9 @@ def code_hash(text: str) -> bytes:
 
 
 _INSERT = """
-    INSERT INTO service.bank_request
-        (request_id, bank_id, offer, offer_version, units, reference, call_id, code_hash, created_at, expires_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, t.now, t.now + $10::interval
+    INSERT INTO service.bank_request (request_id, bank_id, offer, offer_version, units, reference, call_id, code_hash,
+        created_at, expires_at, addressed_to)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, t.now, t.now + $10::interval, $11
     FROM (SELECT clock_timestamp() + $9::interval AS now) AS t RETURNING expires_at
 """
 _READ = r"""
@@ -101,6 +103,11 @@ _READ = r"""
         q.expires_at, q.participant_id, q.declined_at, r.redemption_id
     FROM service.bank_request q JOIN service.bank b USING (bank_id) JOIN service.signed_call c USING (call_id)
     LEFT JOIN service.redemption r ON r.participant_id = q.participant_id AND r.request_id = q.request_id
+"""
+# Whom it is addressed to, as long as they let the bank ask them.
+_ADDRESSED = """ WHERE q.addressed_to = $1 AND EXISTS (
+        SELECT FROM service.bank_link l
+        WHERE l.bank_id = q.bank_id AND l.participant_id = q.addressed_to AND l.withdrawn_at IS NULL)
 """
 _CLAIM = """
     UPDATE service.bank_request SET participant_id = $2
@@ -121,7 +128,10 @@ _DECLINE = """
 
 @dataclass(frozen=True, slots=True)
 class NewRequest:
-    """What a bank asks by a signed call: units of one version of its offer, with a reference of its own if it likes."""
+    """What a bank asks by a signed call: units of one version of its offer, with a reference of its own if it likes.
+
+    addressed_to   the person whom one of its ids stands for; None for whoever is handed the code
+    """
 
     request_id: UUID
     bank_id: int
@@ -130,6 +140,7 @@ class NewRequest:
     units: int
     reference: str | None
     call_id: UUID
+    addressed_to: UUID | None = None
 
 
 async def create_request(tx: Connection, request: NewRequest, code: str, offset: timedelta) -> datetime:
@@ -146,6 +157,7 @@ async def create_request(tx: Connection, request: NewRequest, code: str, offset:
         code_hash(code),
         offset,
         REQUEST_LIFE,
+        request.addressed_to,
     )
     return expires_at
 
@@ -158,10 +170,25 @@ async def read_request(tx: Connection, bank_id: int, request_id: UUID) -> Stored
 
 async def find_request(tx: Connection, code: str) -> StoredRequest:
     """The request of a code. Raises ApprovalNotFound."""
-    row = await tx.fetchrow(_READ + " WHERE q.code_hash = $1", code_hash(code))
+    row = await tx.fetchrow(_READ + " WHERE q.code_hash = $1 AND q.addressed_to IS NULL", code_hash(code))
     if row is None:
         raise ApprovalNotFound
     return StoredRequest(**row)
+
+
+async def find_addressed(tx: Connection, participant_id: UUID, request_id: UUID) -> StoredRequest:
+    """A request to this person by a bank that they have linked. Raises ApprovalNotFound."""
+    row = await tx.fetchrow(_READ + _ADDRESSED + " AND q.request_id = $2", participant_id, request_id)
+    if row is None:
+        raise ApprovalNotFound
+    return StoredRequest(**row)
+
+
+async def read_addressed(tx: Connection, participant_id: UUID, at: datetime) -> list[StoredRequest]:
+    """What banks ask of this person that can be decided at this moment, the oldest first; MOST_ASKED at most."""
+    asked = _READ + _ADDRESSED + " AND q.expires_at > $2 AND q.declined_at IS NULL AND r.redemption_id IS NULL"
+    rows = await tx.fetch(asked + " ORDER BY q.created_at, q.request_id LIMIT $3", participant_id, at, MOST_ASKED)
+    return [StoredRequest(**row) for row in rows]
 
 
 async def claim_request(tx: Connection, request: StoredRequest, participant_id: UUID, at: datetime) -> None:

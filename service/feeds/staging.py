@@ -38,14 +38,21 @@ class Staging:
 
 @contextmanager
 def staging(columns: str) -> Iterator[Staging]:
-    """A table with these columns, such as `card TEXT, at INTEGER`, that is gone afterwards."""
+    """A table with these columns, such as `card TEXT, at INTEGER`, that is gone afterwards.
+
+    Its file has no name any more once it is open: it may hold the positions of people, and whatever kills this process
+    leaves none of them on the disk.
+    """
     with tempfile.TemporaryDirectory(prefix="tanpuhui-feed-") as folder:
-        connection = sqlite3.connect(Path(folder) / "staged.sqlite", isolation_level=None)
+        path = Path(folder) / "staged.sqlite"
+        connection = sqlite3.connect(path, isolation_level=None)
         try:
             # It is thrown away whatever happens, so nothing of it need survive a crash
             for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "temp_store=FILE"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN")
-            yield Staging(connection, columns)
+            staged = Staging(connection, columns)
+            path.unlink()
+            yield staged
         finally:
             connection.close()

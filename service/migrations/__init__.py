@@ -13,6 +13,10 @@ class RolesMissing(Exception):
     """The server lacks roles that the operator makes; the message has the statements."""
 
 
+class DataInTheClear(Exception):
+    """The database holds what this version keeps sealed alone; the message says what to do."""
+
+
 def migrate(owner_url: str) -> None:
     """Apply what is missing, as the owner role. Safe to run by two processes at once."""
     command.upgrade(_config(owner_url), "head")

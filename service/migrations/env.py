@@ -4,13 +4,30 @@ from alembic import context
 from sqlalchemy import create_engine, pool
 
 from ledger.tables import metadata as ledger_metadata
-from service import approvals, campaigns, keyring_check, manifests, organisations, participants, registers
+from service import (
+    approvals,
+    campaigns,
+    keyring_check,
+    limits,
+    manifests,
+    organisations,
+    participants,
+    proposals,
+    registers,
+    retention,
+)
 from service.activities import claims, counting, models, provisional
 from service.banks import models as banks
+from service.clients import models as clients
 from service.database import ServiceTable, migration_url
+from service.linking import models as linking
 from service.products import tables as products
 from service.redemption import models as redemption
+from service.reports import models as reports
+from service.rights import models as rights
 from service.settlement import models as settlement
+from service.signals import models as signals
+from service.vault import tables as vault
 from service.webhooks import models as webhooks
 
 # A table joins the service's metadata when its module is loaded.
@@ -19,17 +36,26 @@ ROOMS_WITH_TABLES = (
     banks,
     campaigns,
     claims,
+    clients,
     counting,
     keyring_check,
+    limits,
+    linking,
     manifests,
     models,
     organisations,
     participants,
     products,
+    proposals,
     provisional,
     redemption,
     registers,
+    reports,
+    retention,
+    rights,
     settlement,
+    signals,
+    vault,
     webhooks,
 )
 

@@ -53,6 +53,7 @@ from service.redemption.commands import RedemptionCommand
 from service.redemption.deciding import decide, release_dead
 from service.redemption.looking import lock_pools, look_at_redemptions
 from service.redemption.store import claim_calls
+from service.vault import DataKey, Vault
 
 __all__ = [
     "Command",
@@ -95,6 +96,7 @@ async def post_batch(
     tx: Connection,
     commands: Sequence[Command],
     rules: RuleBook,
+    vault: Vault,
     fresh: Fresh,
     clock_offset: timedelta,
     holders: Collection[UUID] = (),
@@ -109,13 +111,13 @@ async def post_batch(
     settles = [command for command in others if isinstance(command, Settle)]
     redemptions = [command for command in others if isinstance(command, RedemptionCommand)]
     await hold_withdrawals(tx)
-    owners = await _owners(tx, [*reports, *settles])
+    owners, keys = await _owners(tx, vault, [*reports, *settles])
     settlers = await _settlers(tx, settles, owners)
     named = [report.names for report in reports if report.names]
     named += [command.event for command in others if isinstance(command, Retract)]
     known = await read_events(tx, named)
     posting = [report for report in reports if _is_posted(report, owners, known)]
-    answers = await _claim_or_find(tx, reports, posting, owners)
+    answers = await _claim_or_find(tx, vault, reports, posting, owners)
     posting = [report for report in posting if report.key not in answers]
     answered = await claim_calls(tx, redemptions)
     corrected = await claim_corrections(tx, [(one, owners[one.subject]) for one in posting if one.replaces])
@@ -125,7 +127,7 @@ async def post_batch(
     drawn_on |= {command.participant_id for command in redemptions}
     locked = {owners[report.subject] for report in posting} | drawn_on | set(settlers.values()) | set(holders)
     accounts, at = await lock_accounts(tx, locked, clock_offset=clock_offset)
-    batch = Batch(tx, rules, fresh, at or fresh.clock(), accounts, Counted(0), Standing())
+    batch = Batch(tx, rules, fresh, at or fresh.clock(), accounts, Counted(0), Standing(), vault, keys)
     batch.redeeming.answers = answered
     await _close_lapsed(batch, drawn_on)
     await look_at_redemptions(batch, redemptions)
@@ -135,12 +137,12 @@ async def post_batch(
     # Redemptions first: what they are decided by was read before anything of this batch was credited or taken back.
     redeemed: dict[bytes, Outcome] = {command.key: await decide(batch, command) for command in redemptions}
     outcomes = [await _decide(batch, command, found, redeemed) for command in commands]
-    await append_activities(tx, batch.reports, at=batch.at)
+    await append_activities(tx, batch.reports, keys, at=batch.at)
     await append_transfers(tx, batch.transfers, batch.leaves, batch.accounts)
     await write(tx, batch.counted)
     await write_provisional(tx, batch.provisional, batch.no_longer_provisional, batch.settled)
     await write_slots(tx, batch.slots)
-    await batch.redeeming.write(tx)
+    await batch.redeeming.write(tx, batch.keys)
     return outcomes
 
 
@@ -162,11 +164,13 @@ async def _decide(batch: Batch, command: Command, found: _Found, redeemed: Mappi
     return await settle(batch, command, found.settlers.get(command.subject), consents=consents)
 
 
-async def _owners(tx: Connection, commands: Sequence[Report | Settle]) -> Owners:
+async def _owners(
+    tx: Connection, vault: Vault, commands: Sequence[Report | Settle]
+) -> tuple[Owners, dict[UUID, DataKey]]:
     if not commands:
-        return {}
+        return {}, {}
     subjects = [command.subject for command in commands]
-    return await read_links(tx, [source_id for source_id, _ in subjects], [tag for _, tag in subjects])
+    return await read_links(tx, vault, [source_id for source_id, _ in subjects], [tag for _, tag in subjects])
 
 
 async def _settlers(tx: Connection, commands: Sequence[Settle], owners: Owners) -> Owners:
@@ -186,12 +190,12 @@ def _is_posted(report: Report, owners: Owners, known: Known) -> bool:
 
 
 async def _claim_or_find(
-    tx: Connection, reports: Sequence[Report], posting: Sequence[Report], owners: Owners
+    tx: Connection, vault: Vault, reports: Sequence[Report], posting: Sequence[Report], owners: Owners
 ) -> dict[bytes, StoredAnswer]:
     """Take the event keys that are new; return the stored answers of those that were there before."""
     taken = await claim_event_keys(tx, [(report, owners[report.subject]) for report in posting])
     others = [report.key for report in reports if report.key not in taken]
-    answers = await read_answers(tx, others) if others else {}
+    answers = await read_answers(tx, vault, others) if others else {}
     lost = {report.key for report in posting} - taken - answers.keys()
     if lost:  # a key that is there without its answer says "credited or refused, unknown which": never credit it again
         raise LedgerInvariantBroken(f"{len(lost)} events are known, and what they were answered is not stored")
@@ -326,5 +330,5 @@ async def _corrected_before(batch: Batch, report: Report, event: bytes, found: _
     refused for that reason has none."""
     if report.key in found.corrected:
         return Refusal("already-corrected", {"correction": str(found.corrected[report.key])}, final=True)
-    refusal = (await read_answers(batch.tx, [event]))[event].refusal
+    refusal = (await read_answers(batch.tx, batch.vault, [event]))[event].refusal
     return replace(refusal, activity_id=None) if refusal and refusal.slug == "already-corrected" else None

@@ -1,6 +1,6 @@
 """What a batch has decided so far, and what it will write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from uuid import UUID
@@ -18,6 +18,7 @@ from service.database import Connection
 from service.eligibility import Entry
 from service.quantification.points import PointsRule, expires_on
 from service.redemption.redeeming import Redeeming
+from service.vault import DataKey, Vault, read_keys
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Standing:
 class Batch:
     """Accounts and buckets are as after the transfers listed.
 
+    keys       the data keys of those whose texts this batch seals
     buckets    only of participants whose buckets a decision looks at
     matchable  activities that wait for an operator's record
     slots      the locked parts of campaigns' budgets, with what is left of them
@@ -45,6 +47,8 @@ class Batch:
     accounts: dict[UUID, Account]
     counted: Counted
     standing: Standing
+    vault: Vault
+    keys: dict[UUID, DataKey]
     buckets: dict[UUID, dict[date, int]] = field(default_factory=dict)
     matchable: set[UUID] = field(default_factory=set)
     transfers: list[Transfer] = field(default_factory=list)
@@ -152,6 +156,11 @@ class Batch:
             if transfer.matures == transfer_id:
                 found = replace(found, matured_by=transfer.transfer_id)
         return found
+
+    async def have_keys(self, participant_ids: Iterable[UUID]) -> None:
+        """Have the data keys of these participants at hand; of those whose key was destroyed there is none."""
+        missing = set(participant_ids) - self.keys.keys()
+        self.keys.update(await read_keys(self.tx, self.vault, missing))
 
     async def read_buckets(self, participant_ids: Sequence[UUID]) -> None:
         """Have the buckets of these participants at hand; those that are, are as decided."""

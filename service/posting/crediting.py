@@ -3,7 +3,7 @@
 The order is fixed: the participant's kind, the registers, what the thing is claimed by, caps, and only then the credit.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,7 +20,8 @@ from service.activities.store import Recorded
 from service.posting.batch import Batch
 from service.posting.commands import Credited
 from service.posting.reversing import supersede
-from service.quantification.earning import MATCH, CapReached, capped, caps_of, window_start
+from service.quantification.earning import MATCH, CapReached, Earned, capped, caps_of, window_start
+from service.quantification.model import Cap
 from service.quantification.points import PointsRule, campaign_points, points_for
 
 
@@ -152,6 +153,17 @@ def _within_caps(
     methodology, day, counted = worth.demands.methodology, worth.demands.first_day, batch.counted
     participant_id = account.participant_id
     earned = capped(methodology, worth.co2e, rule, lambda name, cap: counted.room(participant_id, cap, name, day))
+    if isinstance(earned, Earned) and counted.carried:
+        earned = _whole_or_refused(
+            worth,
+            rule,
+            earned,
+            [
+                (cap, counted.used[key])
+                for name, cap in caps_of(methodology).items()
+                if (key := (participant_id, name, window_start(cap.per, day))) in counted.carried
+            ],
+        )
     if isinstance(earned, CapReached):
         cap = earned.cap
         told = {"per": cap.per, "at_most": str(cap.at_most), "used": str(earned.used), "of": cap.of}
@@ -164,6 +176,15 @@ def _within_caps(
         offered = campaign_points(rule, Points(earned.points), report.scenario, account.region, day)
         funded = batch.draw((rule.id, offered[0]), offered[1].n) if offered else 0
     return _Amounts(earned.co2e_mg, earned.points, funded)
+
+
+def _whole_or_refused(
+    worth: Worth, rule: PointsRule | None, earned: Earned, carried: Sequence[tuple[Cap, int]]
+) -> Earned | CapReached:
+    """What is credited under caps of which some was used before the person was erased and came back: all of it or
+    nothing. Of that use the log of the new account says nothing, and a credit that it cut could not be recomputed."""
+    whole = Earned(worth.co2e.mg, points_for(rule, worth.co2e).n if rule is not None else 0)
+    return CapReached(*carried[0]) if carried and earned != whole else earned
 
 
 def _post(
@@ -201,6 +222,7 @@ def _post(
         points_rule=rule.digest if rule else None,
         evidence=evidence_commitment(report.salt, report.document),
         claims=tuple(f"{report.key_version}:{tag.hex()}" for tag in tags),
+        signature=report.signature,
         replaces=corrects,
     )
     batch.post(transfer, credit_leaf(transfer, account.kind, facts, report.nonce))

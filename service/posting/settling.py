@@ -15,6 +15,7 @@ from service.quantification.earning import SETTLEMENT
 from service.quantification.refusals import ConditionNotMet
 from service.quantification.refusals import Refusal as RuleRefusal
 from service.quantification.settlement import settle as settle_facts
+from service.vault import seal_facts
 
 
 async def settle(batch: Batch, command: Settle, participant_id: UUID | None, *, consents: bool) -> Settled | Refusal:
@@ -27,7 +28,8 @@ async def settle(batch: Batch, command: Settle, participant_id: UUID | None, *, 
     if participant_id is None:
         return Refusal("subject-not-linked", {})
     of = (participant_id, command.source_id, command.scenario, command.first, command.last)
-    before = await read_settled_before(batch.tx, *of, command.document)
+    await batch.have_keys([participant_id])
+    before = await read_settled_before(batch.tx, batch.keys.get(participant_id), *of, command.document)
     awaiting = await read_awaiting(batch.tx, *of)
     awaiting = sorted([*awaiting, *_awaiting_here(batch, command, participant_id)], key=lambda one: one.day)
     ended = {activity_id for _, activity_id in batch.no_longer_provisional}
@@ -92,11 +94,9 @@ async def _decide(
     else:
         _mature(batch, command, participant_id, one, record, credit)
         batch.no_longer_provisional.append((participant_id, one.activity_id))
-    batch.settled.append(
-        SettledRow(
-            participant_id, one.activity_id, command.settled_by, outcome, batch.at, command.salt, command.document
-        )
-    )
+    key = batch.keys.get(participant_id)  # of who was erased nothing more is kept than what was decided
+    sealed = seal_facts(key, one.activity_id, command.salt, command.document) if key else None
+    batch.settled.append(SettledRow(participant_id, one.activity_id, command.settled_by, outcome, batch.at, sealed))
     return _settled(credit, outcome, because)
 
 

@@ -168,8 +168,8 @@ async def approve(tx: Connection, kind: DocumentKind, id_: str, version: int, op
         return state
     before = await _current(tx, kind, id_, ("listed", "suspended"))
     if before is not None:
-        await _step(tx, before, "taken_down", RULE, SUPERSEDED, now, desk)
-    await _step(tx, document, "listed", operator, None, now, desk, tuple(approvers))
+        await step_listing(tx, before, "taken_down", RULE, SUPERSEDED, now, desk)
+    await step_listing(tx, document, "listed", operator, None, now, desk, tuple(approvers))
     return "listed"
 
 
@@ -178,7 +178,7 @@ async def suspend(
 ) -> None:
     """Give out no more of it, from this moment on. `reason` is a code. Raises ListingNotFound, ListingStateWrong."""
     document, now = await _changeable(tx, kind, id_, version, ("listed",), desk)
-    await _step(tx, document, "suspended", operator, reason, now, desk)
+    await step_listing(tx, document, "suspended", operator, reason, now, desk)
 
 
 async def resume(tx: Connection, kind: DocumentKind, id_: str, version: int, operator: str, desk: Desk) -> None:
@@ -188,7 +188,7 @@ async def resume(tx: Connection, kind: DocumentKind, id_: str, version: int, ope
     found = await listing_faults(tx, document, desk, shanghai_day(now))
     if found:
         raise ListingRefused(found)
-    await _step(tx, document, "resumed", operator, None, now, desk)
+    await step_listing(tx, document, "resumed", operator, None, now, desk)
 
 
 async def take_down(
@@ -196,7 +196,7 @@ async def take_down(
 ) -> None:
     """Take it off the board for good. `reason` is a code. Raises ListingNotFound, ListingStateWrong."""
     document, now = await _changeable(tx, kind, id_, version, ("listed", "suspended"), desk)
-    await _step(tx, document, "taken_down", operator, reason, now, desk)
+    await step_listing(tx, document, "taken_down", operator, reason, now, desk)
 
 
 async def sweep_listings(tx: Connection, desk: Desk) -> int:
@@ -212,7 +212,7 @@ async def sweep_listings(tx: Connection, desk: Desk) -> int:
     due = [parse_listing(row["document"]) for row in await tx.fetch(_DUE, today)]
     for document in due:
         found = faults(document, today) if isinstance(document, Product) else ()
-        await _step(tx, document, "taken_down", RULE, found[0].code if found else "ended", now, desk)
+        await step_listing(tx, document, "taken_down", RULE, found[0].code if found else "ended", now, desk)
     return len(due)
 
 
@@ -282,7 +282,7 @@ async def _current(tx: Connection, kind: DocumentKind, id_: str, states: Collect
     return None if document is None else parse_listing(document)
 
 
-async def _step(
+async def step_listing(
     tx: Connection,
     document: Product | Offer,
     action: str,

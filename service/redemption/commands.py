@@ -120,13 +120,15 @@ class ReleaseHold(_OfOneParticipant):
 class RefundCapture(_OfOneParticipant):
     """Take a capture back: `reason` is one of ledger.holds.RefundReason; `transfer_id` is fresh.
 
-    bank_id  the bank that asks; None where an operator does
+    bank_id   the bank that asks; None where an operator does
+    decision  decision_commitment() of the record that decided it, hex; None where none did
     """
 
     transfer_id: UUID
     capture_id: UUID
     reason: str
     bank_id: int | None = None
+    decision: str | None = None
 
 
 RedemptionCommand = PlaceHold | CaptureHold | ReleaseHold | RefundCapture

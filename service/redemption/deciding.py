@@ -68,7 +68,9 @@ async def release_dead(batch: Batch) -> None:
 
 async def _place(batch: Batch, command: PlaceHold) -> Redeemed | Refusal:
     redeeming, offer, participant_id = batch.redeeming, command.offer, command.participant_id
-    if participant_id not in batch.accounts:
+    if participant_id in redeeming.barred:
+        return Refusal(redeeming.barred[participant_id], {})
+    if participant_id not in batch.accounts or participant_id not in batch.keys:  # or who was erased
         return Refusal("participant-not-found", {})
     account = batch.account(participant_id)
     if command.wish_id is not None and command.wish_id not in redeeming.wishes:
@@ -92,6 +94,10 @@ async def _place(batch: Batch, command: PlaceHold) -> Redeemed | Refusal:
         return Refusal("price-changed", {"points": str(points), "agreed": str(command.points)})
     if points > available:
         return Refusal("points-not-enough", {"points": str(points), "available": str(available)})
+    withheld = min(available, redeeming.withheld.get(participant_id, 0))
+    if points > available - withheld:
+        told = {"points": str(points), "available": str(available), "withheld": str(withheld)}
+        return Refusal("under-review", told)
     co2e_mg, grams = offer.co2e_mg(points), redeeming.grams.get(participant_id, {})
     if co2e_mg > passing(grams):
         return Refusal("grams-not-enough", {"wanted": str(co2e_mg), "available": str(passing(grams))})
@@ -297,7 +303,7 @@ async def _refund(batch: Batch, command: RefundCapture) -> Redeemed | Refusal:
         reverses=command.capture_id,
         reason=command.reason,
     )
-    facts = StepFacts(state.bank, state.pool, capture.units, fen, order.authority, order.signature)
+    facts = StepFacts(state.bank, state.pool, capture.units, fen, order.authority, order.signature, command.decision)
     batch.post(transfer, refund_leaf(transfer, account.kind, facts, batch.fresh.random(NONCE_BYTES)))
     await _give_back(batch, state, points, fen)
     refunded = state.units_refunded + capture.units

@@ -22,6 +22,8 @@ from service.redemption.store import (
     read_standing,
     read_steps,
 )
+from service.rights.standing import read_barred
+from service.signals.withheld import read_withheld
 
 
 async def look_at_redemptions(batch: Batch, commands: Sequence[RedemptionCommand]) -> None:
@@ -64,12 +66,15 @@ async def _look_at_offers(batch: Batch, new: Sequence[PlaceHold]) -> None:
     if not new:
         return
     redeeming, tx = batch.redeeming, batch.tx
+    await batch.have_keys(one.participant_id for one in new)  # their terms are sealed
+    redeeming.barred = await read_barred(tx, {one.participant_id for one in new}, batch.today)
     for offer in {(one.offer.id, one.offer.version): one.offer for one in new}.values():
         why = await standing(tx, offer.id, offer.version, day=batch.today)
         redeeming.standing[offer.id, offer.version] = why
     redeeming.pools = {pool.terms.pool: pool for pool in await read_pools(tx, sorted({one.offer.pool for one in new}))}
     weighed = [(one.participant_id, one.offer.id, one.offer.weighs_grams) for one in new]
     redeeming.facts = await read_many_facts(tx, weighed, batch.at)
+    redeeming.withheld = await read_withheld(tx, {one.participant_id for one in new}, batch.at)
     asked = {one.request_id for one in new if one.request_id is not None}
     redeeming.approved = await read_approved(tx, asked) if asked else ()
     if any(pool.terms.shortage != "stop" for pool in redeeming.pools.values()):

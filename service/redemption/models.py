@@ -120,13 +120,13 @@ class RedemptionKey(ServiceTable, table=True):
 
 
 class RedemptionTerms(ServiceTable, table=True):
-    """What the participant was shown and agreed to, and the salt of its commitment in the log: erasable."""
+    """What the participant was shown and agreed to, and the salt of its commitment in the log: sealed under their data
+    key, and erasable."""
 
     __tablename__ = "redemption_terms"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     redemption_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
-    salt: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class RedemptionEntry(ServiceTable, table=True):

@@ -15,6 +15,7 @@ from ledger.records import record
 from service.activities.intake import Refusal
 from service.database import Connection
 from service.redemption.commands import MoneyCall, RedemptionCommand, RedemptionState
+from service.vault import DataKey, seal_terms
 
 _CLAIM = """
     INSERT INTO service.money_call
@@ -272,8 +273,11 @@ async def read_drawn(
     return {(row["participant_id"], row["pool"]): row["points"] for row in rows}
 
 
-async def write_new(tx: Connection, new: Sequence[tuple[RedemptionState, Hold, bytes, bytes]]) -> None:
-    """Write redemptions that were placed: how each stands, its hold, the salt of its terms and their document."""
+async def write_new(
+    tx: Connection, new: Sequence[tuple[RedemptionState, Hold, bytes, bytes]], keys: Mapping[UUID, DataKey]
+) -> None:
+    """Write redemptions that were placed: how each stands, its hold, the salt of its terms and their document, which
+    are sealed under the participant's key."""
     if not new:
         return
     rows = [
@@ -285,10 +289,13 @@ async def write_new(tx: Connection, new: Sequence[tuple[RedemptionState, Hold, b
     ]
     ids = [(state.participant_id, state.redemption_id) for state, *_ in new]
     await _copy(tx, "service", "redemption", _NEW_COLUMNS, rows)
-    keys = [(state.redemption_id, state.participant_id, state.bank_id, state.request_id) for state, *_ in new]
-    await _copy(tx, "service", "redemption_key", ("redemption_id", "participant_id", "bank_id", "request_id"), keys)
-    terms = [(*pair, salt, document) for pair, (_, _, salt, document) in zip(ids, new, strict=True)]
-    await _copy(tx, "service", "redemption_terms", ("participant_id", "redemption_id", "salt", "document"), terms)
+    owners = [(state.redemption_id, state.participant_id, state.bank_id, state.request_id) for state, *_ in new]
+    await _copy(tx, "service", "redemption_key", ("redemption_id", "participant_id", "bank_id", "request_id"), owners)
+    terms = [
+        (owner, redemption_id, seal_terms(keys[owner], redemption_id, salt, document))
+        for (owner, redemption_id), (_, _, salt, document) in zip(ids, new, strict=True)
+    ]
+    await _copy(tx, "service", "redemption_terms", ("participant_id", "redemption_id", "sealed"), terms)
     held = [
         (hold.participant_id, hold.hold_id, hold.expires_at, hold.points_left, hold.co2e_left) for _, hold, *_ in new
     ]

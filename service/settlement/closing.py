@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+import asyncpg
 import structlog
 
 from ledger.leaves import NONCE_BYTES
@@ -103,9 +104,8 @@ async def _issue(tx: Connection, bank: _Due, day: date, clock_offset: timedelta)
     if last is not None and last["day"] >= day:
         return False
     now: datetime = await tx.fetchval(_NOW, clock_offset)
-    ends = datetime.combine(day + timedelta(days=1), time(), SHANGHAI)
-    rows = await tx.fetch(_ENTRIES, bank.bank_id, day, ends)
-    if any(row["log_index"] is None for row in rows):
+    entries = await read_entries(tx, bank.bank_id, day)
+    if entries is None:
         return False
     statement = DayStatement(
         bank=bank.uri,
@@ -114,7 +114,7 @@ async def _issue(tx: Connection, bank: _Due, day: date, clock_offset: timedelta)
         sequence=1 if last is None else last["sequence"] + 1,
         previous=None if last is None else last["digest"].hex(),
         size=await tx.fetchval(_SIZE),
-        entries=tuple(Entry(**row) for row in rows),
+        entries=entries,
     )
     # Aside: a busy day takes seconds to write, and the log is sequenced by the same process.
     document = await asyncio.to_thread(statement_document, statement)
@@ -122,8 +122,17 @@ async def _issue(tx: Connection, bank: _Due, day: date, clock_offset: timedelta)
     await tx.execute(_INSERT, bank.bank_id, day, statement.sequence, statement.size, digest, document, now)
     facts = facts_of(statement, digest, "issued")
     await tx.execute(_QUEUE, statement_leaf(facts, now, secrets.token_bytes(NONCE_BYTES)))
-    _log.info("statement issued", bank=bank.uri, day=str(day), entries=len(rows), size=statement.size)
+    _log.info("statement issued", bank=bank.uri, day=str(day), entries=len(entries), size=statement.size)
     return True
+
+
+async def read_entries(
+    tx: "Connection | asyncpg.Connection[asyncpg.Record]", bank_id: int, day: date
+) -> tuple[Entry, ...] | None:
+    """Everything of a bank's day in the order of the log; None while a step of it waits for its place there."""
+    ends = datetime.combine(day + timedelta(days=1), time(), SHANGHAI)
+    rows = await tx.fetch(_ENTRIES, bank_id, day, ends)
+    return None if any(row["log_index"] is None for row in rows) else tuple(Entry(**row) for row in rows)
 
 
 def facts_of(

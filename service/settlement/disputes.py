@@ -16,6 +16,7 @@ import asyncpg
 from service.clock import Fresh, shanghai_day
 from service.database import Connection
 from service.settlement.states import Standing, after, answer_due, decision_due, standing
+from service.vault import Vault, key_beside, open_words, read_key, seal_words
 
 Outcome = Literal["participant", "bank"]
 Position = Literal["accepts", "rejects"]
@@ -90,8 +91,10 @@ _LOCK = """
     WHERE participant_id = $1 AND redemption_id = $2 AND dispute_id = $3 FOR UPDATE
 """
 _STEPS = """
-    SELECT s.participant_id, s.dispute_id, s.number, s.step, s.state, s.party, s.position, t.words, s.recorded_at
+    SELECT s.participant_id, s.dispute_id, s.number, s.step, s.state, s.party, s.position, t.sealed, s.recorded_at,
+        k.kek_version, k.wrapped
     FROM service.dispute_step s LEFT JOIN service.dispute_text t USING (participant_id, dispute_id, number)
+    LEFT JOIN vault.person_key k USING (participant_id)
     WHERE s.participant_id = ANY($1) AND s.dispute_id = ANY($2) ORDER BY s.number
 """
 _REDEMPTION = """
@@ -117,7 +120,7 @@ _STEP = """
         recorded_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
-_WORDS = "INSERT INTO service.dispute_text (participant_id, dispute_id, number, words) VALUES ($1, $2, $3, $4)"
+_WORDS = "INSERT INTO service.dispute_text (participant_id, dispute_id, number, sealed) VALUES ($1, $2, $3, $4)"
 _UNREFUNDED = """
     SELECT e.transfer_id FROM service.redemption_entry e
     WHERE e.participant_id = $1 AND e.redemption_id = $2 AND e.kind = 'capture' AND NOT EXISTS
@@ -137,7 +140,13 @@ class Which:
 
 
 async def open_dispute(
-    tx: Connection, participant_id: UUID, redemption_id: UUID, reason: str, words: str | None, fresh: Fresh
+    tx: Connection,
+    vault: Vault,
+    participant_id: UUID,
+    redemption_id: UUID,
+    reason: str,
+    words: str | None,
+    fresh: Fresh,
 ) -> Disputed:
     """Open a dispute about a redemption whose points were spent.
 
@@ -156,34 +165,37 @@ async def open_dispute(
     if not await tx.fetchval(_OPEN, *row, decision_due(answer_by)):
         raise DisputeExists(await tx.fetchval(_STANDS, participant_id, redemption_id))
     which = Which(participant_id, redemption_id, dispute_id)
-    await _record(tx, which, "open", "opened", "participant", now, words=words)
-    return await read_dispute(tx, which, shanghai_day(now))
+    await _record(tx, vault, which, "open", "opened", "participant", now, words=words)
+    return await read_dispute(tx, vault, which, shanghai_day(now))
 
 
 async def answer_dispute(
-    tx: Connection, which: Which, position: Position, words: str | None, call_id: UUID, fresh: Fresh
+    tx: Connection, vault: Vault, which: Which, position: Position, words: str | None, call_id: UUID, fresh: Fresh
 ) -> Disputed:
     """The bank's answer, late or not; the operator's time begins with it. Raises DisputeNotFound, StepRefused."""
-    return await _take(tx, which, "answer", "bank", fresh, words, position=position, call_id=call_id)
+    return await _take(tx, vault, which, "answer", "bank", fresh, words, position=position, call_id=call_id)
 
 
-async def withdraw_dispute(tx: Connection, which: Which, words: str | None, fresh: Fresh) -> Disputed:
+async def withdraw_dispute(tx: Connection, vault: Vault, which: Which, words: str | None, fresh: Fresh) -> Disputed:
     """The participant takes it back; another may be opened. Raises DisputeNotFound, StepRefused."""
-    return await _take(tx, which, "withdraw", "participant", fresh, words)
+    return await _take(tx, vault, which, "withdraw", "participant", fresh, words)
 
 
-async def decide_dispute(tx: Connection, which: Which, outcome: Outcome, words: str | None, fresh: Fresh) -> Disputed:
+async def decide_dispute(
+    tx: Connection, vault: Vault, which: Which, outcome: Outcome, words: str | None, fresh: Fresh
+) -> Disputed:
     """The operator's decision, for good. Raises DisputeNotFound, StepRefused."""
-    return await _take(tx, which, f"resolve_for_{outcome}", "operator", fresh, words)
+    return await _take(tx, vault, which, f"resolve_for_{outcome}", "operator", fresh, words)
 
 
-async def require_decidable(tx: Connection, which: Which, outcome: Outcome, today: date) -> None:
+async def require_decidable(tx: Connection, vault: Vault, which: Which, outcome: Outcome, today: date) -> None:
     """Raises what decide_dispute would raise now, so that nothing is refunded under a decision that is refused."""
-    after((await read_dispute(tx, which, today)).standing.state, f"resolve_for_{outcome}")
+    after((await read_dispute(tx, vault, which, today)).standing.state, f"resolve_for_{outcome}")
 
 
 async def _take(
     tx: Connection,
+    vault: Vault,
     which: Which,
     step: str,
     party: str,
@@ -201,15 +213,16 @@ async def _take(
     stands = standing(row["state"], answer_by=row["answer_by"], decide_by=row["decide_by"], today=today)
     state = after(stands.state, step)
     if stands.state != row["state"]:  # nobody had written down that the deadline passed
-        await _record(tx, which, "lapse", stands.state, "rule", now)
+        await _record(tx, vault, which, "lapse", stands.state, "rule", now)
     decide_by = decision_due(today) if step == "answer" else row["decide_by"]
     await tx.execute(_MOVE, which.participant_id, which.dispute_id, state, decide_by)
-    await _record(tx, which, step, state, party, now, words=words, position=position, call_id=call_id)
-    return await read_dispute(tx, which, today)
+    await _record(tx, vault, which, step, state, party, now, words=words, position=position, call_id=call_id)
+    return await read_dispute(tx, vault, which, today)
 
 
 async def _record(
     tx: Connection,
+    vault: Vault,
     which: Which,
     step: str,
     state: str,
@@ -223,40 +236,54 @@ async def _record(
     key = (which.participant_id, which.dispute_id)
     number = await tx.fetchval(_NUMBER, *key) + 1
     await tx.execute(_STEP, *key, number, step, state, party, position, call_id, now)
-    if words:
-        await tx.execute(_WORDS, *key, number, words)
+    if words and (sealing := await read_key(tx, vault, which.participant_id)):  # who was erased leaves no words
+        await tx.execute(_WORDS, *key, number, seal_words(sealing, which.dispute_id, number, words))
 
 
-async def read_dispute(tx: Connection, which: Which, today: date) -> Disputed:
+async def read_dispute(tx: Connection, vault: Vault, which: Which, today: date) -> Disputed:
     """One dispute. Raises DisputeNotFound."""
     found = await tx.fetch(_ONE, which.participant_id, which.redemption_id, which.dispute_id)
     if not found:
         raise DisputeNotFound
-    return (await _whole(tx, found, today))[0]
+    return (await _whole(tx, vault, found, today))[0]
 
 
-async def read_disputes(tx: Connection, participant_id: UUID, redemption_id: UUID, today: date) -> list[Disputed]:
+async def read_disputes(
+    tx: Connection, vault: Vault, participant_id: UUID, redemption_id: UUID, today: date
+) -> list[Disputed]:
     """Every dispute about a redemption, the oldest first."""
-    return await _whole(tx, await tx.fetch(_OF_REDEMPTION, participant_id, redemption_id), today)
+    return await _whole(tx, vault, await tx.fetch(_OF_REDEMPTION, participant_id, redemption_id), today)
 
 
 async def list_disputes(
-    tx: Connection, bank_id: int | None, *, open_only: bool, after: tuple[datetime, UUID], limit: int, today: date
+    tx: Connection,
+    vault: Vault,
+    bank_id: int | None,
+    *,
+    open_only: bool,
+    after: tuple[datetime, UUID],
+    limit: int,
+    today: date,
 ) -> list[Disputed]:
     """Disputes of a bank, or of all, in the order in which they were opened, from behind `after` on."""
-    return await _whole(tx, await tx.fetch(_OF_BANKS, bank_id, open_only, *after, limit), today)
+    return await _whole(tx, vault, await tx.fetch(_OF_BANKS, bank_id, open_only, *after, limit), today)
 
 
-async def _whole(tx: Connection, rows: list[asyncpg.Record], today: date) -> list[Disputed]:
-    steps = await _read_steps(tx, {(row["participant_id"], row["dispute_id"]) for row in rows})
+async def _whole(tx: Connection, vault: Vault, rows: list[asyncpg.Record], today: date) -> list[Disputed]:
+    steps = await _read_steps(tx, vault, {(row["participant_id"], row["dispute_id"]) for row in rows})
     return [_disputed(row, steps[row["participant_id"], row["dispute_id"]], today) for row in rows]
 
 
-async def _read_steps(tx: Connection, keys: Iterable[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], list[Step]]:
+async def _read_steps(
+    tx: Connection, vault: Vault, keys: Iterable[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], list[Step]]:
     found: dict[tuple[UUID, UUID], list[Step]] = {key: [] for key in keys}
     participants, disputes = [key[0] for key in found], [key[1] for key in found]
-    for participant_id, dispute_id, *step in await tx.fetch(_STEPS, participants, disputes):
-        found[participant_id, dispute_id].append(Step(*step))
+    for row in await tx.fetch(_STEPS, participants, disputes):
+        participant_id, dispute_id, number, step, state, party, position, sealed, at, version, wrapped = row
+        key = key_beside(vault, participant_id, version, wrapped)
+        words = open_words(key, dispute_id, number, sealed) if key and sealed else None
+        found[participant_id, dispute_id].append(Step(number, step, state, party, position, words, at))
     return found
 
 

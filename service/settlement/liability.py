@@ -26,6 +26,7 @@ class Liability:
     held_ended    reserved by holds whose time has passed, to be given back
     lapsed_unwritten  available by the books, in buckets past their day: dead, and not written down yet
     debt          owed by participants
+    closed        of by_expiry and pending, in accounts of people who were forgotten: nobody can use them
     """
 
     at: datetime
@@ -36,6 +37,7 @@ class Liability:
     held_ended: int
     lapsed_unwritten: int
     debt: int
+    closed: int
 
     @property
     def available(self) -> int:
@@ -81,6 +83,11 @@ _HELD = """
     FROM ledger.hold h JOIN ledger.account a ON a.participant_id = h.participant_id
     WHERE a.programme = $1 AND h.points_left > 0
 """
+_CLOSED = """
+    SELECT coalesce(sum(a.points_pending), 0)::int8 + coalesce(sum((SELECT sum(b.available) FROM ledger.bucket b
+        WHERE b.participant_id = a.participant_id AND b.expires_on >= $2)), 0)::int8
+    FROM service.erasure e JOIN ledger.account a USING (participant_id) WHERE a.programme = $1
+"""
 # Points and value are whole multiples of the units, so each step's part of them is exact.
 _OF_POOLS = """
     SELECT pool, coalesce(sum(units_left * (points / units)), 0)::int8 AS held_points,
@@ -118,6 +125,7 @@ async def read_liability(tx: Connection, programme: str, clock_offset: timedelta
     buckets = await tx.fetch(_BY_EXPIRY, programme, shanghai_day(at), timeout=REPORT_S)
     sums = await tx.fetchrow(_SUMS, programme, timeout=REPORT_S)
     held = await tx.fetchrow(_HELD, programme, at, timeout=REPORT_S)
+    closed: int = await tx.fetchval(_CLOSED, programme, shanghai_day(at), timeout=REPORT_S)
     assert sums is not None
     assert held is not None
     by_expiry = {row["expires_on"]: row["points"] for row in buckets}
@@ -130,13 +138,14 @@ async def read_liability(tx: Connection, programme: str, clock_offset: timedelta
         held_ended=held["ended"],
         lapsed_unwritten=sums["available"] - sum(by_expiry.values()),
         debt=sums["debt"],
+        closed=closed,
     )
 
 
-async def read_pool_statuses(tx: Connection, today: date) -> list[PoolStatus]:
-    """Every pool, by code. Call it inside a read-only repeatable-read transaction."""
+async def read_pool_statuses(tx: Connection, today: date, funder: str | None = None) -> list[PoolStatus]:
+    """Every pool, or those of a funder, by code. Call it inside a read-only repeatable-read transaction."""
     await tx.execute(f"SET LOCAL statement_timeout = {int(REPORT_S * 1000)}")
-    pools = await read_pools(tx)
+    pools = [pool for pool in await read_pools(tx) if funder in (None, pool.terms.funder)]
     codes = [pool.terms.pool for pool in pools]
     used = {row["pool"]: dict(row) for row in await tx.fetch(_OF_POOLS, codes, timeout=REPORT_S)}
     since = today - timedelta(days=BURN_DAYS)

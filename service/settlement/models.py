@@ -109,11 +109,24 @@ class DisputeStep(ServiceTable, table=True):
     recorded_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
+class DisputeDecision(ServiceTable, table=True):
+    """The record of a decision for the participant, sealed under their data key; refunds commit to it. It may be
+    erased."""
+
+    __tablename__ = "dispute_decision"
+    participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    redemption_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
+    dispute_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    commitment: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    decided_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
 class DisputeText(ServiceTable, table=True):
-    """What was written with a step. It may be erased."""
+    """What was written with a step, sealed under the participant's data key whoever wrote it. It may be erased."""
 
     __tablename__ = "dispute_text"
     participant_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     dispute_id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     number: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
-    words: str = Field(sa_column=Column(Text, nullable=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

@@ -14,7 +14,7 @@ import orjson
 
 from service.bank_events import BankEvent, read_bank_events
 from service.database import Connection
-from service.webhooks.schedule import pause_after
+from service.webhooks.schedule import pause_after, pause_asked
 from service.webhooks.sending import Answer
 
 WINDOW = 5_000  # places of the log in one step
@@ -233,7 +233,7 @@ async def record(tx: Connection, due: Due, answer: Answer, at: datetime, chance:
     elif pause is None:
         state, ended_at = "dead", at
     else:
-        due_at = at + pause
+        due_at = at + max(pause, pause_asked(answer.retry_after, at))
     key = (due.webhook_id, due.message_id)
     if ended_at is not None:
         await tx.execute(_LOCK_SHARED, due.webhook_id)

@@ -1,7 +1,8 @@
-"""When a delivery that failed is tried again: the schedule of Standard Webhooks."""
+"""When a delivery that failed is tried again: the schedule of Standard Webhooks, and later where the receiver asks."""
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 _AFTER = (
     timedelta(seconds=5),
@@ -15,6 +16,7 @@ _AFTER = (
     timedelta(hours=24),
 )
 ATTEMPTS = 1 + len(_AFTER)  # the first is made at once; the last comes a good three days later
+LONGEST_ASKED = _AFTER[-1]  # a receiver's wish moves an attempt by no more: its other events wait as long
 JITTER = 0.1  # of a pause, at most: what failed together does not come back together
 
 
@@ -27,6 +29,24 @@ def pause_after(failed: int, chance: float) -> timedelta | None:
     if failed >= ATTEMPTS:
         return None
     return _AFTER[failed - 1] * (1 + JITTER * chance)
+
+
+def pause_asked(retry_after: str | None, at: datetime) -> timedelta:
+    """How long a receiver asks to be left alone, LONGEST_ASKED at most; nothing where it asks for nothing, or for what
+    is no Retry-After (RFC 9110, 10.2.3: whole seconds, or an HTTP date).
+
+    at   when it answered
+    """
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        wanted = LONGEST_ASKED if len(text) > 9 else timedelta(seconds=int(text))
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (TypeError, ValueError):
+            return timedelta(0)
+        wanted = (date if date.tzinfo else date.replace(tzinfo=UTC)) - at
+    return min(max(wanted, timedelta(0)), LONGEST_ASKED)
 
 
 def chance() -> float:

@@ -13,6 +13,7 @@ from service.webhooks.addresses import AddressRefused, NameUnknown, PinnedBacken
 TIMEOUT_S = 15.0  # for all of it: resolving, connecting, sending and the answer's head
 MOST_CONNECTIONS = 400  # of one worker, whose files are not without limit
 _READ_AT_MOST = 4096  # of an answer, which means nothing but its status; read so that the connection can be used again
+_HEADER_AT_MOST = 64  # characters; a date has 29
 _KEPT_OPEN_S = 4.0  # less than the 5 seconds after which many servers close a connection that nobody uses
 
 
@@ -23,11 +24,13 @@ class Answer:
     status       the receiver's, None when there was no answer
     fault        why it does not count as delivered, a code; None when it does
     duration_ms  of the attempt
+    retry_after  the header of this name, as it came
     """
 
     status: int | None
     fault: str | None
     duration_ms: int
+    retry_after: str | None = None
 
 
 class Sender:
@@ -40,10 +43,10 @@ class Sender:
         """Post the body once; whatever happens is said in the answer."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        status, fault = None, None
+        status, fault, retry_after = None, None, None
         try:
             async with asyncio.timeout(self._timeout_s):
-                status = await self._post(url, headers, body)
+                status, retry_after = await self._post(url, headers, body)
         except (TimeoutError, httpcore.TimeoutException):
             fault = "timed-out"
         except AddressRefused:
@@ -56,9 +59,9 @@ class Sender:
             fault = "broken-off"
         else:
             fault = _fault_of(status)
-        return Answer(status, fault, int((loop.time() - began) * 1000))
+        return Answer(status, fault, int((loop.time() - began) * 1000), retry_after)
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, str | None]:
         sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         async with self._pool.stream("POST", url, headers=sent, content=body) as response:
             read = 0
@@ -66,7 +69,12 @@ class Sender:
                 read += len(chunk)
                 if read > _READ_AT_MOST:
                     break  # the connection is closed with the rest unread
-            return response.status
+            return response.status, _retry_after(response.headers)
+
+
+def _retry_after(headers: list[tuple[bytes, bytes]]) -> str | None:
+    found = next((value for name, value in headers if name.lower() == b"retry-after"), None)
+    return None if found is None else found[:_HEADER_AT_MOST].decode("latin-1")
 
 
 def _is_of_tls(error: BaseException | None) -> bool:

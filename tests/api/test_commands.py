@@ -133,7 +133,15 @@ async def own_rules(database: Database, folder: Path) -> AsyncIterator[tuple[Api
         (own / kind).mkdir(parents=True)
     written(own / "methodologies", changed(DEMO, ("id: demo-", "id: our-")), "first.yaml")
     async with running_api(database.app, None, folder / "platform", rules_dir=own) as api:
-        yield api, {"TANPUHUI_RULES_DIR": str(own), "TANPUHUI_DATABASE_URL": database.auditor}
+        masters = str(api.platform.settings.vault_key_file)
+        yield (
+            api,
+            {
+                "TANPUHUI_RULES_DIR": str(own),
+                "TANPUHUI_DATABASE_URL": database.auditor,
+                "TANPUHUI_VAULT_KEY_FILE": masters,
+            },
+        )
 
 
 async def test_what_a_new_version_would_have_changed(fresh_database: Database, tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """Disputes over HTTP: the participant opens, the bank answers signed, the operator decides, and all see the same."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from api.signatures import public_jwk
+from ledger.hold_leaves import decision_commitment
+from ledger.leaf_reading import read_leaf
 from service.clock import shanghai_day
+from service.settlement.decisions import keep_decision
+from service.settlement.disputes import Which
+from service.vault import open_decision, read_key
 from tests.api.bankers import Banker, new_key, open_bank, put_key
 from tests.conftest import Database
 from tests.running import Api, pooled, problem_of
@@ -159,6 +165,18 @@ async def test_a_bank_lists_its_disputes_page_by_page(quarrel: Quarrel, monkeypa
     assert seen.status_code == 200
 
 
+async def test_a_decision_that_was_broken_off_can_only_be_gone_on_with(quarrel: Quarrel) -> None:
+    platform = quarrel.api.platform
+    dispute_id = (await quarrel.open()).json()["dispute_id"]
+    await quarrel.answer(dispute_id, position="accepts")
+    which = Which(quarrel.found.participant_id, quarrel.found.redemption_id, UUID(dispute_id))
+    async with platform.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        kept = await keep_decision(connection, platform.vault, which, [quarrel.found.capture_id], platform.fresh)
+        assert await keep_decision(connection, platform.vault, which, [], platform.fresh) == kept
+    problem_of(await quarrel.decide(dispute_id, "bank"), "dispute-step-refused")
+    assert (await quarrel.read())[0]["state"] == "answered"
+
+
 async def test_a_decision_for_the_participant_gives_the_points_back(fresh_api: Api, fresh_database: Database) -> None:
     market = await open_market(fresh_api, fresh_database)
     key = new_key()
@@ -187,5 +205,22 @@ async def test_a_decision_for_the_participant_gives_the_points_back(fresh_api: A
         reasons = await connection.fetch(
             "SELECT reason FROM service.redemption_entry WHERE kind = 'refund' ORDER BY recorded_at"
         )
+        leaves = [read_leaf(row["leaf"]) for row in await connection.fetch("SELECT leaf FROM ledger.leaf_queue")]
+        (record,) = await connection.fetch("SELECT dispute_id, commitment, sealed FROM service.dispute_decision")
+        sealing = await read_key(connection, fresh_api.platform.vault, found.participant_id)
     assert [row["reason"] for row in reasons] == ["cancelled", "not_fulfilled", "not_fulfilled"]
+    refunds = {leaf["reverses"]: leaf["decision"] for leaf in leaves if leaf["kind"] == "refund"}
+    assert sealing is not None
+    opened = open_decision(sealing, record["dispute_id"], record["sealed"])
+    assert decision_commitment(opened.salt, opened.document) == record["commitment"].hex()
+    said = json.loads(opened.document)
+    assert (said["outcome"], said["redemption"], said["reason"]) == (
+        "participant",
+        str(found.redemption_id),
+        "benefit_missing",
+    )
+    assert {capture for capture, decision in refunds.items() if decision == record["commitment"].hex()} == {
+        *said["captures"]
+    }
+    assert refunds[str(back.step.transfer_id)] is None, "what the bank refunded itself nobody decided"
     assert await market.findings() == []

@@ -46,5 +46,9 @@ async def test_an_operator_sees_what_is_owed_and_how_long_a_pool_lasts(
         {"points": 20, "fen": 200},
         {"points": 20, "fen": 200},
     )
+    for funder, seen in ((FUNDER, owed["pools"]), ("urn:tests:another", [])):  # sums of one's own pools alone
+        token = fresh_api.issuer.issue("funder", "them", funder=funder)
+        mine = await fresh_api.client.get("/v1/funder/pools", headers={"Authorization": f"Bearer {token}"})
+        assert mine.json() == {"pools": seen}
     today = fresh_api.platform.today()
     assert (pool["burn_days"], pool["empty_on"]) == (1, str(today + timedelta(days=48)))  # 950 points, 20 a day

@@ -17,6 +17,7 @@ _SOME = UUID(int=7)
 _TRANSFER = f"/v1/participants/{_SOME}/transfers/{_SOME}"
 _RULES = ("/v1/methodologies/demo-shared-ebike/versions/1", "/v1/points-rules/demo-points/versions/1")
 _APPROVAL = "/v1/approvals/" + "A" * 22
+_ASKED = "/v1/link-requests/" + "A" * 22
 _BANK = "https://bank.example/tests"
 _LISTED = "/v1/products/documents/offer/some-offer/1"
 _WEBHOOK = f"/v1/webhooks/{_SOME}"
@@ -25,11 +26,16 @@ _DISPUTES = f"/v1/participants/{_SOME}/redemptions/{_SOME}/disputes"
 _OWN_STEPS: tuple[str, ...] = ("cancel", "entitlement")
 _BANK_STEPS: tuple[str, ...] = ("accept", "capture", "void", f"captures/{_SOME}/refund", "fulfilment")
 _AT_BANK = f"/v1/bank/redemptions/{_SOME}/disputes/{_SOME}"
-_PARTS = ("bundle", "evidence/000", "calls/000", "rules/0", "documents/0", "checkpoints", "manifests", "keys", "totals")
+_RANGES = ("evidence/000", "calls/000", "reports/000")
+_PARTS = ("bundle", *_RANGES, "rules/0", "documents/0", "checkpoints", "manifests", "keys", "totals")
+_RIGHTS_READ = ("export", "corrections", "erasure", "guardian", "wards")
+_WARD = f"/v1/me/wards/{_SOME}"
 # Every call that needs a token, and the scope it needs.
 CALLS: dict[tuple[str, str], str] = {
     ("POST", "/v1/activities"): "activities:write",
     ("POST", "/v1/retractions"): "activities:write",
+    ("PUT", "/v1/sources/policy"): "sources:register",
+    ("POST", "/v1/sources/keys/revocation"): "sources:register",
     ("POST", "/v1/settlements"): "activities:write",
     ("GET", "/v1/settlements/due"): "settlements:read",
     ("POST", "/v1/participants"): "participants:enrol",
@@ -57,6 +63,19 @@ CALLS: dict[tuple[str, str], str] = {
     ("GET", "/v1/events"): "events:read",
     **{("GET", f"/v1/audit/{part}"): "audit:read" for part in _PARTS},
     ("POST", f"{_TRANSFER}/reversal"): "credits:reverse",
+    **{("GET", path): "profile:read" for path in ("/v1/me", "/v1/me/consents", f"/v1/me/links/{_SOME}", _ASKED)},
+    ("DELETE", f"/v1/me/links/{_SOME}"): "profile:write",
+    ("POST", f"/v1/me/consents/{_SOME}/withdraw"): "profile:write",
+    **{("POST", f"{_ASKED}/{step}"): "profile:write" for step in ("approve", "decline")},
+    ("GET", "/v1/me/requests"): "redemptions:read",
+    **{("POST", f"/v1/me/requests/{_SOME}{step}"): "redemptions:write" for step in ("", "/decline")},
+    ("GET", "/v1/me/reviews"): "balance:read",
+    ("POST", f"/v1/me/reviews/{_SOME}/answer"): "profile:write",
+    ("GET", "/v1/reviews"): "reviews:read",
+    ("GET", f"/v1/reviews/{_SOME}"): "reviews:read",
+    ("POST", f"/v1/reviews/{_SOME}/decisions"): "reviews:decide",
+    ("GET", "/v1/signals"): "reviews:read",
+    ("GET", "/v1/signals/sources"): "reviews:read",
     ("GET", f"/v1/participants/{_SOME}/offers"): "redemptions:read",
     ("GET", "/v1/products/documents"): "products:write",
     ("PUT", "/v1/products/documents"): "products:write",
@@ -102,27 +121,43 @@ CALLS: dict[tuple[str, str], str] = {
     ("GET", _AT_BANK): "redemptions:read",
     ("POST", f"{_AT_BANK}/answer"): "redemptions:write",
     ("GET", "/v1/liability"): "pools:write",
+    ("PATCH", "/v1/me"): "profile:write",
+    **{("GET", f"/v1/me/{part}"): "profile:read" for part in _RIGHTS_READ},
+    **{("POST", f"/v1/me/{part}"): "profile:write" for part in ("erasure", "guardian-codes", "wards")},
+    **{(method, _WARD): "profile:write" for method in ("PATCH", "DELETE")},
+    ("GET", f"{_WARD}/export"): "profile:read",
+    ("POST", f"{_WARD}/erasure"): "profile:write",
+    ("GET", "/v1/funder/pools"): "pools:read",
+    **{("PUT", path): "clients:write" for path in ("/v1/clients", "/v1/clients/keys")},
+    **{("POST", f"/v1/clients/{step}"): "clients:write" for step in ("suspend", "resume", "revoke-tokens")},
+    ("GET", "/v1/clients"): "clients:write",
+    **{(method, "/v1/limits"): "limits:write" for method in ("GET", "PUT")},
 }
+_WHO_READS: set[Role] = {"participant", "operator", "authority"}
 # Calls whose scope other roles have too, for what is theirs.
 RESERVED: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/bank"): {"bank"},
     ("POST", "/v1/bank/sandbox/signature"): {"bank"},
     ("GET", f"/v1/bank/requests/{_SOME}"): {"bank"},
-    ("GET", f"/v1/participants/{_SOME}/offers"): {"participant", "operator"},
+    ("GET", f"/v1/participants/{_SOME}/offers"): _WHO_READS,
     ("GET", _APPROVAL): {"participant"},
     ("POST", _APPROVAL): {"participant"},
     ("POST", f"{_APPROVAL}/decline"): {"participant"},
-    ("GET", _DISPUTES): {"participant", "operator"},
+    ("GET", "/v1/me/requests"): {"participant"},
+    **{("POST", f"/v1/me/requests/{_SOME}{step}"): {"participant"} for step in ("", "/decline")},
+    ("GET", "/v1/me/reviews"): {"participant"},
+    ("GET", _DISPUTES): _WHO_READS,
     ("POST", _DISPUTES): {"participant"},
     ("POST", f"{_DISPUTES}/{_SOME}/withdrawal"): {"participant"},
-    ("GET", "/v1/disputes"): {"bank", "operator"},
-    ("POST", f"/v1/participants/{_SOME}/quotes"): {"participant", "operator"},
+    ("GET", "/v1/disputes"): {"bank", "operator", "authority"},
+    ("POST", f"{_DAY}/closing"): {"bank", "operator"},
+    ("POST", f"/v1/participants/{_SOME}/quotes"): _WHO_READS,
     ("POST", f"/v1/participants/{_SOME}/redemptions"): {"participant"},
-    ("GET", f"/v1/participants/{_SOME}/redemptions"): {"participant", "operator"},
-    ("GET", f"/v1/participants/{_SOME}/redemptions/{_SOME}"): {"participant", "operator"},
+    ("GET", f"/v1/participants/{_SOME}/redemptions"): _WHO_READS,
+    ("GET", f"/v1/participants/{_SOME}/redemptions/{_SOME}"): _WHO_READS,
     **{("POST", f"/v1/participants/{_SOME}/redemptions/{_SOME}/{verb}"): {"participant"} for verb in _OWN_STEPS},
     ("POST", f"/v1/participants/{_SOME}/wishes"): {"participant"},
-    ("GET", f"/v1/participants/{_SOME}/wishes"): {"participant", "operator"},
+    ("GET", f"/v1/participants/{_SOME}/wishes"): _WHO_READS,
     ("DELETE", f"/v1/participants/{_SOME}/wishes/{_SOME}"): {"participant"},
     ("GET", "/v1/bank/redemptions"): {"bank"},
     ("GET", f"/v1/bank/redemptions/{_SOME}"): {"bank"},
@@ -147,10 +182,14 @@ PUBLIC = (
     "/v1/products",
     "/v1/offers",
     "/v1/pools",
+    "/v1/oauth/jwks",
+    "/.well-known/oauth-authorization-server",
     "/v1/health/alive",
     "/v1/health/ready",
     "/v1/health/lag",
     "/v1/log",
+    "/v1/consent-texts",
+    "/v1/schemas/person-export-1",
     "/metrics",
     "/openapi.json",
 )
@@ -159,8 +198,8 @@ PUBLIC = (
 def _bearer(api: Api, role: Role, **claims: Any) -> dict[str, str]:
     subject = str(_SOME) if role == "participant" else "tests"
     source = "urn:tests:some" if role == "provider" else None
-    bank = _BANK if role == "bank" else None
-    return {"Authorization": f"Bearer {api.issuer.issue(role, subject, source=source, bank=bank, **claims)}"}
+    claims |= {"bank": _BANK} if role == "bank" else {"funder": "urn:tests:funder"} if role == "funder" else {}
+    return {"Authorization": f"Bearer {api.issuer.issue(role, subject, source=source, **claims)}"}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
@@ -236,6 +275,7 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
             method,
             path.replace("evidence/000", "evidence/{path}")
             .replace("calls/000", "calls/{path}")
+            .replace("reports/000", "reports/{path}")
             .replace("rules/0", "rules/{digest}")
             .replace("documents/0", "documents/{digest}"),
         )
@@ -252,6 +292,10 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
             .replace(f"disputes/{_SOME}", "disputes/{dispute_id}")
             .replace(f"captures/{_SOME}", "captures/{capture_id}")
             .replace(f"wishes/{_SOME}", "wishes/{wish_id}")
+            .replace(f"wards/{_SOME}", "wards/{guardianship_id}")
+            .replace(f"reviews/{_SOME}", "reviews/{review_id}")
+            .replace(f"consents/{_SOME}", "consents/{consent_id}")
+            .replace(_ASKED, "/v1/link-requests/{handle}")
             .replace("a-pool", "{pool}")
             .replace(_DAY, "/v1/statements/{day}"),
         )
@@ -261,7 +305,12 @@ async def test_the_document_describes_every_call_and_its_problems(api: Api) -> N
     named = {(method, path.replace(_LISTED, template)) for method, path in named}
     assert named <= described
     open_calls = {(method, path) for method, path in described if path.startswith("/v1")} - named
-    assert {path for method, path in open_calls if method != "GET"} == {"/v1/quantify", "/v1/quantify/compare"}
+    # Their callers prove themselves otherwise than by a token.
+    own_proof = {"/v1/oauth/token", "/v1/oauth/revoke", "/v1/oauth/par"}
+    assert {path for method, path in open_calls if method != "GET"} - own_proof == {
+        "/v1/quantify",
+        "/v1/quantify/compare",
+    }
     for path, item in document["paths"].items():
         for method, operation in item.items():
             assert operation["summary"], path

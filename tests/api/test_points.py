@@ -52,6 +52,7 @@ async def test_a_balance_names_points_by_state_and_by_the_day_they_run_out(api: 
         "held": 0,
         "pending": 0,
         "debt": 0,
+        "under_review": 0,
         "expiring": [{"on": expiry.isoformat(), "points": 70}],
     }
     assert balance["reduction"] == {"credited_mg": 70020, "pending_mg": 0, "debt_mg": 0}
@@ -237,6 +238,7 @@ async def test_points_lapse_at_the_month_end_of_shanghai(fresh_database: Databas
             "held": 0,
             "pending": 0,
             "debt": 0,
+            "under_review": 0,
             "expiring": [{"on": month_end(last_day, 24).isoformat(), "points": 35}],
         }
         assert len(await api.statement(person.participant_id)) == 2  # nothing is posted yet

@@ -116,7 +116,7 @@ async def test_a_body_that_is_no_request_is_refused(api: Api) -> None:
 
 
 async def test_each_address_has_a_quota_of_its_own(database: Database, tmp_path: Path) -> None:
-    limits = {"rate_items_per_second": 1, "rate_items_burst": 2000}
+    limits = {"address_requests_per_second": 1, "address_requests_burst": 55}  # one costs 25, and the request one
     async with running_api(database.app, None, tmp_path, **limits) as api:
         answers = [await ask(api, RIDE) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]

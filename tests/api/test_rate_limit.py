@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.problems import Problem
-from api.rate_limit import Decision, Limits, LocalQuotas, Policy, RateLimiter, build_rate_limiter
-from api.rate_limit.quota import SECOND, Use, decide
+from api.rate_limit import Decision, LimitBook, Limits, LocalQuotas, Policy, RateLimiter, build_rate_limiter
+from api.rate_limit.quota import SECOND, Use, decide, partition_of
 from service.embedded.processes import account_for, free_port
 from service.embedded.valkey import Cache
 from service.settings import Settings
 
 TIMEOUT = 0.05
+PK = partition_of("client")
 SLACK = 0.25  # seconds a busy machine may add
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +60,7 @@ def _signal(cache: Cache, number: signal.Signals) -> None:
 
 
 async def connected(server: Cache, given: Limits, **options: float) -> RateLimiter:
-    limiter = RateLimiter(given, server.url, timeout=TIMEOUT, retry=options.get("retry", 0.1))
+    limiter = RateLimiter(LimitBook(given), server.url, timeout=TIMEOUT, retry=options.get("retry", 0.1))
     await limiter.start()
     assert limiter.shared
     return limiter
@@ -86,7 +88,9 @@ async def test_both_quotas_are_charged_or_neither(server: Cache) -> None:
     costs = [10, 1, 0, 11]
     decisions = [await limiter.check("client", cost) for cost in costs]
     assert [decision.violated for decision in decisions] == [0, 2, 0, 2]
-    assert decisions[1].headers()["RateLimit"] == '"requests";r=2;t=1, "items";r=0;t=10'  # the refused one cost nothing
+    assert (
+        decisions[1].headers()["RateLimit"] == f'"requests";r=2;t=1{PK}, "items";r=0;t=10{PK}'
+    )  # the refused one cost nothing
     assert [decision.never for decision in decisions] == [False, False, False, True]
     assert (await limiter.check("client", 0)).allowed
     assert (await limiter.check("client", 1)).violated == 3
@@ -99,6 +103,23 @@ async def test_one_gathered_batch_is_decided_in_order_of_arrival(server: Cache) 
     decisions = await asyncio.gather(*(limiter.check("client", cost) for cost in costs))
     assert [decision.allowed for decision in decisions] == [True, False, True, False, True]
     await limiter.close()
+
+
+async def test_the_script_and_the_local_limiter_decide_alike(server: Cache) -> None:
+    chance = random.Random(7)
+    for requests in (1, 3, 40, 1000):
+        limiter = await connected(server, limits(requests=requests, items=500))
+        asked = [(chance.choice((0, 0, 1, 20, 499, 501)), chance.choice((1, 1, 2, 10, 100))) for _ in range(60)]
+        asked.insert(0, (0, 100))  # the dearest call can be made under the smallest quota
+        name = f"client {requests}"
+        shared = await asyncio.gather(*(limiter.check(name, items, units) for items, units in asked))
+        local = LocalQuotas({name: limits(requests=requests, items=500)}.__getitem__)
+        alone = [local.check(name, items, 0, units) for items, units in asked]
+        assert [decision.violated for decision in shared] == [decision.violated for decision in alone]
+        assert [decision.retry_after for decision in shared] == [decision.retry_after for decision in alone]
+        assert shared[0].headers() | {"RateLimit-Scope": "local"} == alone[0].headers()
+        assert alone[0].allowed
+        await limiter.close()
 
 
 async def test_time_gives_quota_back(server: Cache) -> None:
@@ -124,8 +145,8 @@ async def test_headers_and_the_problem(server: Cache) -> None:
     limiter = await connected(server, limits(requests=2, items=100))
     headers = await limiter.require("client", 40)
     assert headers == {
-        "RateLimit-Policy": '"requests";q=2;w=2, "items";q=100;w=100',
-        "RateLimit": '"requests";r=1;t=1, "items";r=60;t=40',
+        "RateLimit-Policy": f'"requests";q=2;w=2{PK}, "items";q=100;w=100{PK}',
+        "RateLimit": f'"requests";r=1;t=1{PK}, "items";r=60;t=40{PK}',
     }
     with pytest.raises(Problem) as caught:
         await limiter.require("client", 65)
@@ -202,7 +223,10 @@ async def test_a_server_that_refuses_to_work_is_a_server_that_is_away(server: Ca
 
 async def test_without_a_server_the_limit_is_shared_out(server: Cache) -> None:
     nobody = f"redis://127.0.0.1:{free_port(None)}"
-    for limiter in (RateLimiter(limits(), None, processes=4), RateLimiter(limits(), nobody, processes=4, retry=60)):
+    for limiter in (
+        RateLimiter(LimitBook(limits()), None, processes=4),
+        RateLimiter(LimitBook(limits()), nobody, processes=4, retry=60),
+    ):
         await limiter.start()
         decisions = [await limiter.check("client") for _ in range(100)]
         assert sum(decision.allowed for decision in decisions) == 25
@@ -224,7 +248,7 @@ async def test_a_client_that_goes_away_harms_no_other(server: Cache) -> None:
 async def test_settings_describe_the_limiter() -> None:
     limiter = build_rate_limiter(Settings(api_processes=2))
     headers = await limiter.require("client", 1)
-    assert headers["RateLimit-Policy"] == '"requests";q=10000;w=2, "items";q=20000;w=2'  # half of each, alone
+    assert headers["RateLimit-Policy"] == f'"requests";q=10000;w=2{PK}, "items";q=20000;w=2{PK}'  # half of each, alone
     await limiter.close()
 
 
@@ -244,12 +268,14 @@ def test_a_quota_allows_its_burst_exactly_and_says_when_it_is_back(rate: int, bu
         if not again.allowed:
             waited = Use(0, max(0, again.use.items - again.retry_after * SECOND))
             assert decide(given, waited, cost)[0] == 0
+    assert given.items is not None
     assert given.items.unit_ns == math.ceil(SECOND / rate)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 2 * SECOND)), max_size=40))
 def test_over_any_time_no_more_passes_than_burst_and_rate(steps: list[tuple[int, int]]) -> None:
-    quotas = LocalQuotas(Limits.of(Policy("requests", 1000, 1000), Policy("items", 10, 20)))
+    given = Limits.of(Policy("requests", 1000, 1000), Policy("items", 10, 20))
+    quotas = LocalQuotas(lambda _: given)
     now, passed = 0, 0
     for cost, pause in steps:
         now += pause
@@ -259,7 +285,7 @@ def test_over_any_time_no_more_passes_than_burst_and_rate(steps: list[tuple[int,
 
 def test_the_local_limiter_forgets_the_clients_seen_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.rate_limit.quota.MOST_CLIENTS", 2)
-    quotas = LocalQuotas(limits(requests=1))
+    quotas = LocalQuotas(lambda _: limits(requests=1))
     assert [quotas.check(client, 0, 0).allowed for client in ("a", "b", "c", "b", "a")] == [
         True,
         True,

@@ -16,6 +16,7 @@ from api.provider.resuming import State, describe, read_state, state_path
 from service.feeds import BadRow, Row
 from tests.api.stand_in import FEED, SHORT, Platform, bad, post, ride, serving, with_platform
 
+_COUNTED = ("credited", "posted", "refused", "reduction_mg", "points")
 OF: dict[str, Any] = {"files": [], "feed": {"id": "f", "sha256": "0"}, "platform": None, "outcomes": None}
 
 
@@ -72,12 +73,8 @@ def test_however_often_it_is_interrupted_it_comes_to_the_same(
     told, wanted = without_time(report), without_time(whole)
     assert credited_by(platform) == credited_by(undisturbed)
     if "same" in kinds and concurrency > 1:
-        # Of two equal events in batches that cross, one with a lost answer, both may be answered as repeats: credited
-        # once, and the report of the run that was cut off tells of a repeat more.
-        for one in (told, wanted):
-            assert one["credited"] + sum(one["refused"].values()) == one["posted"]
-        assert told["posted"] == wanted["posted"]
-        assert 0 <= wanted["credited"] - told["credited"] <= kinds.count("same")
+        # Of two equal events in batches that cross either may be the one that is credited, and the other the repeat.
+        assert {name: told[name] for name in _COUNTED} == {name: wanted[name] for name in _COUNTED}
     else:
         assert told == wanted
         assert lines_of(folder / "cut.csv", 5) == lines_of(folder / "whole.csv", 5)

@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.v1.settlements import SettlementWanted, settlement_document
+from service.vault import key_beside, open_facts
 from tests.conftest import Database
-from tests.running import Api, Person, problem_of, run_as_provider, running_api
+from tests.running import Api, Person, problem_of, run_as_provider, running_api, vault_for_tests
 from tests.service.counting_world import fetch
 
 pytestmark = pytest.mark.anyio
@@ -193,10 +194,15 @@ async def test_after_a_withdrawn_consent_what_was_credited_is_still_settled(
     problem_of(await settle(api, person, {"tier": 2, "has_pv": 0}), "subject-not-linked")
     points = (await api.balance(person.participant_id))["points"]
     assert (points["available"], points["pending"]) == (2 * SAVED_POINTS if tier == 1 else 0, 0)
-    rows = await fetch(
-        database, "SELECT facts FROM service.settlement WHERE participant_id = $1", UUID(person.participant_id)
-    )
-    assert [orjson.loads(row["facts"])["facts"]["tier"] for row in rows] == [str(tier)] * 2
+    query = "SELECT * FROM service.settlement JOIN vault.person_key USING (participant_id) WHERE participant_id = $1"
+    rows = await fetch(database, query, UUID(person.participant_id))
+    keys = [key_beside(vault_for_tests(), row["participant_id"], row["kek_version"], row["wrapped"]) for row in rows]
+    opened = [
+        open_facts(key, row["activity_id"], row["sealed"]).document
+        for key, row in zip(keys, rows, strict=True)
+        if key is not None
+    ]
+    assert [orjson.loads(document)["facts"]["tier"] for document in opened] == [str(tier)] * 2
 
 
 async def test_facts_against_a_condition_withdraw_and_say_which(api: Api, person: Person) -> None:

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.problems import PROBLEM_TYPES, Problem
-from api.signatures.checking import algorithm_of, check, computed_base, required_components
+from api.signatures.checking import Verified, algorithm_of, bank_profile, computed_base, required_components
+from api.signatures.checking import check as check_by
 from api.signatures.reading import Message, SignatureFault, check_digest, read_signature
 from api.signatures.reasons import REASONS, reason_text, refused
 from api.signatures.signing import SigningKey, public_jwk, sign_call
@@ -42,6 +43,11 @@ def registered(key: SigningKey, **changes: Any) -> dict[str, RegisteredBankKey]:
 KEY = SigningKey("bank-2026", Ed25519PrivateKey.generate())
 P256 = SigningKey("bank-p256", generate_private_key(SECP256R1()))
 KEYS = registered(KEY) | registered(P256)
+
+
+def check(sent: Message, keys: dict[str, RegisteredBankKey], now: datetime, *, money: bool) -> Verified:
+    """Check a call of a bank."""
+    return check_by(sent, keys, now, bank_profile(sent, money=money))
 
 
 def message(

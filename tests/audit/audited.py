@@ -123,7 +123,9 @@ class World:
     async def stored(self) -> AsyncIterator[Stored]:
         """The platform as an export beside its database reads it."""
         async with pooled(self.database.auditor, 1) as pool:
-            yield Stored(pool, self.log.directory, "demo", self.api.platform.settings.witness_policy)
+            yield Stored(
+                pool, self.api.platform.vault, self.log.directory, "demo", self.api.platform.settings.witness_policy
+            )
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Rows, as the role of auditors."""

@@ -31,7 +31,7 @@ from service.quantification.document import digest_of
 from service.worker import drain
 from tests.conftest import Database
 from tests.log.bundles import signer_of
-from tests.running import Api, pooled, running_api
+from tests.running import Api, pooled, running_api, vault_for_tests
 from tests.service import counting_model as story
 from tests.service.counting_world import Stage, World, make_world, poster_on
 
@@ -109,7 +109,8 @@ class Publishing:
         self.log.show_keys(1, later)
         async with self.pool.acquire() as connection:
             assert (await publish(connection, self.log, later)).refused is None
-        await export_bundle(Stored(self.pool, self.log.directory, "demo"), directory, later + TOMORROW, parquet=False)
+        stored = Stored(self.pool, vault_for_tests(), self.log.directory, "demo")
+        await export_bundle(stored, directory, later + TOMORROW, parquet=False)
 
 
 def _made(folder: Path) -> Path:

@@ -22,6 +22,8 @@ from service.products.model import Offer
 from service.redemption.commands import Order, Redeemed
 from service.redemption.placing import Agreed, FromBank, build_hold
 from service.settlement.closing import issue_due
+from service.settlement.decisions import keep_decision
+from service.settlement.disputes import Which, open_dispute
 from service.settlement.reconciling import close_by_bank, read_day
 from service.worker import drain
 from tests.audit.audited import RULES
@@ -128,6 +130,19 @@ class Bank:
         body = {"reason": command.reason}
         return await self.market.done(replace(command, order=await self._order(command.order, path, body)))
 
+    async def decided_back(self, captured: Redeemed) -> Redeemed:
+        """The refund of a capture that a dispute's decision gives back."""
+        platform, state = self.market.api.platform, captured.redemption
+        capture_id = captured.step.transfer_id
+        async with platform.pool.acquire() as tx, tx.transaction(isolation="read_committed"):
+            ids = (state.participant_id, state.redemption_id)
+            made = await open_dispute(tx, platform.vault, *ids, "benefit_missing", None, platform.fresh)
+            which = Which(*ids, made.dispute_id)
+            decision = await keep_decision(tx, platform.vault, which, [capture_id], platform.fresh)
+        order = Order("operator", call("platform:disputes", None, f"{capture_id}"))
+        command = self.market.refund(captured, "not_fulfilled")
+        return await self.market.done(replace(command, order=order, decision=decision, bank_id=None))
+
     async def close(self, tx: Connection) -> None:
         """Close the one day that has a statement."""
         platform, bank_id = self.market.api.platform, self.market.bank_id
@@ -193,5 +208,5 @@ async def _redeem(bank: Bank) -> None:
     third = await bank.hold(other, plain, 3)
     await bank.void(third)
     fourth = await bank.hold(other, costly, 4)
-    await bank.capture(fourth, 4)
+    await bank.decided_back(await bank.capture(fourth, 4))
     await market.change(pool, points=500, fen=1_000)

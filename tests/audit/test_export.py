@@ -76,7 +76,8 @@ async def test_a_bundle_holds_everything_that_its_layout_names(world: World, tmp
     assert len(rules) >= 3
     assert set(bundle.files) == tiles | {f"rules/{digest}.json" for digest in rules} | {
         "log/checkpoint", "log.vkey", "keys.json", "checkpoints.jsonl", "manifests.jsonl", "totals.json",
-        "witness.policy", "evidence/000.jsonl", "calls/000.jsonl", "parquet/entries-000.parquet",
+        "witness.policy", "evidence/000.jsonl", "calls/000.jsonl", "reports/000.jsonl",
+        "parquet/entries-000.parquet",
         "parquet/lines-000.parquet", "parquet/claims-000.parquet",
     }  # fmt: skip
     for digest in rules:
@@ -204,7 +205,7 @@ async def test_what_is_there_is_kept_and_the_rest_is_written_anew(world: World, 
     assert len(lines(tmp_path / "bundle/evidence/001.jsonl")) == 3
     await world.change("DELETE FROM service.evidence")
     again = await export(world, tmp_path / "bundle", parquet=False)
-    assert (again.size, again.written) == (size, 8 + len(_partial(tmp_path / "bundle")))
+    assert (again.size, again.written) == (size, 9 + len(_partial(tmp_path / "bundle")))
     assert not lines(tmp_path / "bundle/evidence/001.jsonl")
     assert len(lines(tmp_path / "bundle/evidence/000.jsonl")) == 3
     assert not (tmp_path / "bundle/parquet").exists()

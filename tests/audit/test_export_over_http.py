@@ -116,6 +116,10 @@ async def test_the_command_exports_from_beside_the_database(
     assert "no platform runs from here" in nothing.stderr
     monkeypatch.setenv("TANPUHUI_DATABASE_URL", world.database.auditor)
     monkeypatch.setenv("TANPUHUI_LOG_DIR", str(world.log.directory))
+    shut = await invoked("audit", "export", "bundle", "--json")
+    assert shut.exit_code == 1
+    assert "no key-encryption keys" in shut.stderr  # a bundle without evidence would look like one that was erased
+    monkeypatch.setenv("TANPUHUI_VAULT_KEY_FILE", str(world.api.platform.settings.vault_key_file))
     done = await invoked("audit", "export", "bundle", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["origin"] == "log.example.org/log"

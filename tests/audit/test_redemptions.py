@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.hold_leaves import terms_commitment
+from service.audit.page import as_html
 from service.audit.replay import Replay, replay
 from service.audit.report import as_text, document
 from tests.audit.redeemed import OF_REDEMPTIONS, make_redeemed
@@ -19,6 +20,7 @@ from tests.log.histories import canonical, jwk_of
 
 pytestmark = pytest.mark.anyio
 
+_COUNTED = ("hold", "capture", "release", "refund", "terms", "decisions", "calls")
 Leaf = dict[str, Any]
 Leaves = list[Leaf]
 
@@ -41,12 +43,12 @@ def codes(found: Replay) -> set[str]:
 async def test_a_bundle_with_redemptions_is_clean(bundle: Path) -> None:
     found = looked_at(bundle)
     assert found.clean, (found.verified.findings.shown, found.findings.shown)
-    assert {name: found.checked[name] for name in ("hold", "capture", "release", "refund", "terms", "calls")} == {
-        "hold": 4, "capture": 4, "release": 2, "refund": 1, "terms": 4, "calls": 11,
+    assert {name: found.checked[name] for name in _COUNTED} == {
+        "hold": 4, "capture": 4, "release": 2, "refund": 2, "terms": 4, "decisions": 1, "calls": 11,
     }  # fmt: skip
     assert found.open.counts == {"day-not-closed": 2}
     assert {one["kind"]: one["points"] for one in document(found)["redemptions"]} == {
-        "hold": "174", "capture": "124", "release": "50", "refund": "20",
+        "hold": "174", "capture": "124", "release": "50", "refund": "60",
     }  # fmt: skip
     assert any("yuan" in line for line in as_text(found))
 
@@ -87,6 +89,12 @@ ENTRIES: dict[str, tuple[Callable[[Leaves], Leaves], str]] = {
     "another signature": (edited(told(signature=AB), "capture"), "signed-call"),
     "another capture's signature": (edited(told(hold="019de0e8-34b9-7000-8000-000000000000"), "capture"), "hold"),
     "another reason than was signed": (edited(told(reason="posted_in_error"), "refund"), "signed-call"),
+    "another decision": (edited(told(decision=AB), "refund", 1), "decision"),
+    "a decision that nobody made": (edited(told(decision=None), "refund", 1), "evidence-extra"),
+    "a decision about another capture": (
+        edited(told(reverses="019de0e8-34b9-7000-8000-000000000000"), "refund", 1),
+        "decision-of",
+    ),
     "other units than were signed": (edited(told(units="1"), "capture"), "signed-call"),
     "another kind of participant": (edited(told(participant_kind="firm"), "hold"), "participant"),
     "another statement": (edited(told(digest=AB), "statement"), "file-missing"),
@@ -178,6 +186,20 @@ async def test_a_changed_call_is_found(name: str, bundle: Path, tmp_path: Path) 
     put_lines(folder / "calls/000.jsonl", calls)
     relist(folder)
     assert codes(looked_at(folder)) == {code}
+
+
+async def test_an_erased_decision_is_told_and_another_found(bundle: Path, tmp_path: Path) -> None:
+    folder = copied(bundle, tmp_path)
+    evidence = lines_of(folder / "evidence/000.jsonl")
+    (place,) = (number for number, line in enumerate(evidence) if "decision" in line)
+    put_lines(folder / "evidence/000.jsonl", [*evidence[:place], *evidence[place + 1 :]])
+    relist(folder)
+    found = looked_at(folder)
+    assert (found.clean, found.open.counts["decision-erased"]) == (True, 1)
+    evidence[place]["decision"] = evidence[place]["decision"].replace("benefit_missing", "charged_twice")
+    put_lines(folder / "evidence/000.jsonl", evidence)
+    relist(folder)
+    assert codes(looked_at(folder)) == {"decision"}
 
 
 async def test_changed_terms_are_found_and_erased_ones_are_told(bundle: Path, tmp_path: Path) -> None:
@@ -277,3 +299,13 @@ def test_every_code_of_redemptions_is_found_by_some_test() -> None:
     here = Path(__file__).read_text("utf-8") + (Path(__file__).parent / "test_redemption_limits.py").read_text("utf-8")
     for code in OF_REDEMPTIONS:
         assert f'"{code}"' in here, f"{code}: no test finds it"
+
+
+async def test_the_page_tells_of_redemptions_by_bank_and_pool(bundle: Path) -> None:
+    page = as_html(looked_at(bundle))
+    found = page.partition("Redemptions</span></h2>")[2].partition("<h2>")[0]
+    assert found.count("<svg") == 3
+    for told_of in ("174 / 17.00", "124 / 12.00", "50 / 5.00", "60 / 5.60"):
+        assert told_of in found, found[-600:]
+    assert "https://" in found
+    assert "By pool" in found

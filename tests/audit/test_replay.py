@@ -30,7 +30,8 @@ async def test_an_honest_history_replays_without_a_finding(audited: Audited) -> 
     assert {one.code for one in undecided(found)} == {"not-approved"}
     assert found.checked == {
         "credit": 15, "reversal": 4, "maturity": 1, "lapse": 0, "hold": 0, "capture": 0, "release": 0, "refund": 0,
-        "manifest": 4, "statement": 0, "evidence": 15, "settlement": 2, "terms": 0, "calls": 0,
+        "manifest": 4, "statement": 0, "evidence": 15, "settlement": 2, "terms": 0, "decisions": 0,
+        "calls": 0, "reports": 0,
     }  # fmt: skip
 
 

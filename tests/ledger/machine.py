@@ -16,7 +16,7 @@ from service.activities.check import check_activities
 from service.worker import drain
 from tests.conftest import Database
 from tests.ledger.model import SHANGHAI, Answer, Model, Rider, answer_of
-from tests.running import Api, pooled, ride
+from tests.running import Api, pooled, ride, vault_for_tests
 
 T = TypeVar("T")
 
@@ -303,6 +303,6 @@ async def audited(database: Database, *, activities: bool = True) -> tuple[dict[
     sums = {row["asset"]: row["amount"] for row in await connection.fetch(_SUMS)}
     findings = list((await check_ledger(connection)).findings)
     if activities:
-        findings += await check_activities(connection)
+        findings += await check_activities(connection, vault_for_tests())
     await connection.close()
     return sums, findings

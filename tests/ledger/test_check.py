@@ -9,7 +9,7 @@ from ledger.check import check_ledger
 from service.activities.check import check_activities
 from service.worker import drain
 from tests.conftest import Database, clone
-from tests.running import pooled, ride, running_api
+from tests.running import pooled, ride, running_api, vault_for_tests
 
 pytestmark = pytest.mark.anyio
 
@@ -147,7 +147,9 @@ async def planted(database: Database, statements: str, *, activities: bool = Fal
     try:
         await insider.execute("SET session_replication_role = replica")
         await insider.execute(statements)
-        findings = await check_activities(auditor) if activities else (await check_ledger(auditor)).findings
+        findings = (
+            await check_activities(auditor, vault_for_tests()) if activities else (await check_ledger(auditor)).findings
+        )
         assert all(finding.about and finding.stored != finding.journal for finding in findings)
         return {finding.check for finding in findings}
     finally:
@@ -161,7 +163,7 @@ async def planted(database: Database, statements: str, *, activities: bool = Fal
 async def test_a_ledger_that_nobody_touched_has_no_difference(ledger: Database) -> None:
     connection = await asyncpg.connect(ledger.auditor)
     checked = await check_ledger(connection)
-    assert (checked.findings, await check_activities(connection)) == ((), [])
+    assert (checked.findings, await check_activities(connection, vault_for_tests())) == ((), [])
     await connection.close()
     assert checked.counts["transfers"] == checked.counts["log_size"] == checked.counts["folded_to"] == 7
     assert checked.counts["accounts"] == 2

@@ -23,7 +23,7 @@ from service.poster import Poster
 from service.posting import Command, Credited, Duplicate, Outcome, Retract, Reverse, Reversed, Settle, Settled
 from service.quantification.readings import Readings, parse_readings
 from tests.conftest import Database
-from tests.running import Api, credit_code, organisation, pooled
+from tests.running import Api, credit_code, organisation, pooled, vault_for_tests
 from tests.service import counting_model as story
 
 SCENARIOS = ("ride", "boarding", "home", "pv", "bonus", "walk")
@@ -75,6 +75,7 @@ async def poster_on(world: World, *, lanes: int = 1, batch_items: int = 1_000) -
         poster = Poster(
             pool,
             platform.rules,
+            platform.vault,
             platform.fresh,
             clock_offset=timedelta(0),
             lanes=lanes,
@@ -320,7 +321,10 @@ async def findings(database: Database) -> list[Finding]:
     """What the checks of the ledger and of everything beside it find."""
     connection = await asyncpg.connect(database.auditor)
     try:
-        return [*(await check_ledger(connection)).findings, *await check_activities(connection)]
+        return [
+            *(await check_ledger(connection)).findings,
+            *await check_activities(connection, vault_for_tests()),
+        ]
     finally:
         await connection.close()
 

@@ -19,7 +19,7 @@ from service.posting import Settle, Settled
 from service.worker import drain
 from tests.conftest import Database, clone
 from tests.ledger.test_check import keep_copies, planted
-from tests.running import Api, Person, pooled, ride, running_api
+from tests.running import Api, Person, pooled, ride, running_api, vault_for_tests
 
 pytestmark = pytest.mark.anyio
 
@@ -281,7 +281,7 @@ async def auditor(ledger: Database) -> AsyncIterator["asyncpg.Connection[asyncpg
 
 
 async def test_what_nobody_touched_has_no_difference(auditor: "asyncpg.Connection[asyncpg.Record]") -> None:
-    assert await check_activities(auditor) == []
+    assert await check_activities(auditor, vault_for_tests()) == []
     for table in ("claim", "claim_span", "presence", "reading_total", "tally", "provisional", "settlement"):
         assert await auditor.fetchval(f"SELECT count(*) FROM service.{table}"), table
 
@@ -299,7 +299,7 @@ async def test_no_more_is_told_than_a_person_reads(
     monkeypatch.setattr(check, "MOST_FINDINGS", 2)
     insider = await asyncpg.connect(ledger.admin)
     await insider.execute("CREATE TABLE kept_aside AS TABLE service.claim; DELETE FROM service.claim")
-    findings = await check_activities(auditor)
+    findings = await check_activities(auditor, vault_for_tests())
     await insider.execute("INSERT INTO service.claim TABLE kept_aside; DROP TABLE kept_aside")
     await insider.close()
     assert [(finding.check, finding.stored) for finding in findings] == [

@@ -82,10 +82,10 @@ async def test_no_process_starts_on_another_keyring_s_database(fresh_database: D
             pass
     with pytest.raises(KeyringError, match="version 1 is another key"):
         await work(Settings(database_url=fresh_database.sequencer, keyring_file=path))
-    found = (await check_everything(fresh_database.auditor, path)).findings
+    found = (await check_everything(fresh_database.auditor, path, None)).findings
     assert [(finding.check, finding.about) for finding in found] == [("keyring", "version 1 is another key")]
     for right in (tmp_path / "a" / "keyring.json", None):
-        assert (await check_everything(fresh_database.auditor, right)).findings == ()
+        assert (await check_everything(fresh_database.auditor, right, None)).findings == ()
 
 
 async def test_what_a_database_remembers_nobody_changes(database: Database) -> None:

@@ -19,7 +19,7 @@ import service.migrations
 from service.activities.licences import Days
 from service.activities.store import read_licence
 from service.database import SchemaOutdated, require_schema
-from service.migrations import RolesMissing, expected_version, migrate
+from service.migrations import DataInTheClear, RolesMissing, expected_version, migrate
 from tests.conftest import Database
 from tests.running import pooled
 
@@ -117,6 +117,19 @@ async def test_a_path_with_a_percent_sign_is_a_path(empty: Database, tmp_path: P
     assert await connection.fetchval("SELECT count(*) FROM ledger.transfer") == 0
     await connection.close()
     assert urlsplit(empty.owner).path[1:].startswith("empty_")
+
+
+def test_what_lies_in_the_clear_is_not_sealed_in_place(empty: Database) -> None:
+    """The pages and backups of the database would keep it as it was."""
+    command.upgrade(service.migrations._config(empty.owner), "0011")
+    with psycopg.connect(empty.owner) as connection:
+        connection.execute(
+            "INSERT INTO service.participant VALUES (gen_random_uuid(), 'citizen', 'demo', '310000', now())"
+        )
+    with pytest.raises(DataInTheClear, match="begin with an empty database"):
+        migrate(empty.owner)
+    with psycopg.connect(empty.owner) as connection:
+        assert connection.execute("SELECT version_num FROM schema_version").fetchall() == [("0011",)]
 
 
 async def test_licences_of_the_first_schema_are_carried_over(empty: Database) -> None:

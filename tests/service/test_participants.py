@@ -21,8 +21,9 @@ from service.participants import (
     read_links,
     withdraw_consent,
 )
+from service.vault.refreshing import adopt_vault
 from tests.conftest import Database
-from tests.running import Api, pooled, ride
+from tests.running import Api, pooled, ride, vault_for_tests
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,8 @@ def fresh_source() -> int:
 
 async def enrolled(pool: Pool, *links: NewLink, kind: str = "citizen", programme: str = "demo") -> Enrolled:
     async with pool.acquire() as tx, tx.transaction():
-        return await enrol(tx, uuid4(), links, kind=kind, programme=programme, region="310000")
+        await adopt_vault(tx, vault_for_tests())
+        return await enrol(tx, vault_for_tests(), uuid4(), links, kind=kind, programme=programme, region="310000")
 
 
 async def rows(database: Database, query: str, *values: object) -> Sequence[asyncpg.Record]:
@@ -76,9 +78,12 @@ async def test_repeating_an_enrolment_makes_the_links_that_are_missing(database:
         assert (again.participant_id, again.created) == (first.participant_id, False)
         assert again.link_ids == (*first.link_ids, two.link_id)
         async with pool.acquire() as tx:
-            found = await read_links(tx, [source] * 3, [one.subject_tag, two.subject_tag, bytes(32)])
+            found, keys = await read_links(
+                tx, vault_for_tests(), [source] * 3, [one.subject_tag, two.subject_tag, bytes(32)]
+            )
     assert set(found.values()) == {first.participant_id}
     assert len(found) == 2
+    assert keys.keys() == {first.participant_id}
 
 
 async def test_who_links_again_is_the_same_participant(database: Database) -> None:
@@ -90,7 +95,7 @@ async def test_who_links_again_is_the_same_participant(database: Database) -> No
                 (link_id,) = (await enrolled(pool, link(source, "a"))).link_ids
                 await withdraw_consent(tx, first.participant_id, link_id)
             async with pool.acquire() as tx:
-                assert await read_links(tx, [source], [link(source, "a").subject_tag]) == {}
+                assert await read_links(tx, vault_for_tests(), [source], [link(source, "a").subject_tag]) == ({}, {})
         with pytest.raises(ParticipantConflict):
             await enrolled(pool, link(source, "a"), kind="firm")
     ended = await rows(
@@ -121,7 +126,7 @@ async def test_what_does_not_fit_together_is_refused_and_leaves_nothing(database
                 with pytest.raises(LinkNotFound):
                     await withdraw_consent(tx, participant_id, link_id)
             tags = [link(source, name).subject_tag for name in "cdef"]
-            assert await read_links(tx, [source] * 4, tags) == {}
+            assert await read_links(tx, vault_for_tests(), [source] * 4, tags) == ({}, {})
 
 
 async def test_two_enrolments_that_cross_end_in_one_participant(database: Database) -> None:
@@ -129,7 +134,15 @@ async def test_two_enrolments_that_cross_end_in_one_participant(database: Databa
     source = fresh_source()
     async with pooled(database.app, size=3) as pool:
         async with pool.acquire() as first, first.transaction():
-            made = await enrol(first, uuid4(), [link(source, "a")], kind="citizen", programme="demo", region="310000")
+            made = await enrol(
+                first,
+                vault_for_tests(),
+                uuid4(),
+                [link(source, "a")],
+                kind="citizen",
+                programme="demo",
+                region="310000",
+            )
             second = asyncio.create_task(enrolled(pool, link(source, "a")))
             await asyncio.sleep(0.1)
             assert not second.done()
@@ -147,12 +160,18 @@ async def test_an_enrolment_overtaken_by_another_looks_again(database: Database)
         async with pool.acquire() as holder:
             held = holder.transaction()
             await held.start()
-            await enrol(holder, contested, [], kind="citizen", programme="demo", region="310000")
+            await enrol(holder, vault_for_tests(), contested, [], kind="citizen", programme="demo", region="310000")
 
             async def overtaken() -> Enrolled:
                 async with pool.acquire() as tx, tx.transaction():
                     return await enrol(
-                        tx, contested, [link(source, "a")], kind="citizen", programme="demo", region="310000"
+                        tx,
+                        vault_for_tests(),
+                        contested,
+                        [link(source, "a")],
+                        kind="citizen",
+                        programme="demo",
+                        region="310000",
                     )
 
             waiting = asyncio.create_task(overtaken())  # found nobody; stops where the id it was given is taken

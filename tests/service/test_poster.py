@@ -56,6 +56,7 @@ async def poster_on(
         poster = Poster(
             pool,
             api.platform.rules,
+            api.platform.vault,
             api.platform.fresh,
             clock_offset=timedelta(0),
             lanes=lanes,

@@ -37,22 +37,52 @@ PARTICIPANT = {
     "service.dispute": {"participant_id, dispute_id", "participant_id, redemption_id"},
     "service.dispute_step": {"participant_id, dispute_id, number"},
     "service.dispute_text": {"participant_id, dispute_id, number"},
+    "service.dispute_decision": {"participant_id, redemption_id"},
+    "service.signal": {"participant_id, signal_id", "participant_id, rule, version, about"},
+    "service.signal_values": {"participant_id, signal_id"},
+    "service.review": {"participant_id, review_id", "participant_id"},
+    "service.review_credit": {"participant_id, review_id, activity_id"},
+    "service.review_step": {"participant_id, review_id, number"},
+    "service.review_text": {"participant_id, review_id, number"},
+    "service.agreement": {"participant_id, agreement_id, purpose, text_version"},
+    "service.pairwise": {"participant_id, party"},
+    "vault.person_key": {"participant_id"},
+    "vault.key_destroyed": {"participant_id"},
+    "vault.identity": {"participant_id"},
     "ledger.sealed_account": {"participant_id"},
+    "service.erasure": {"participant_id"},
+    "service.erasure_step": {"participant_id, class"},
+    "service.returned": {"participant_id, tombstone_id"},
+    "service.correction": {"participant_id, number"},
+    "service.minor": {"participant_id"},
+    "service.guardianship": {"participant_id, guardianship_id", "participant_id"},
     "ledger.sealed_bucket": {"participant_id, expires_on"},
 }
 SELF_KEYED = {
     "service.event_key": {"key"},
     "service.link": {"source_id, subject_tag, link_id", "source_id, subject_tag"},
     "service.organisation": {"code_tag"},
+    "vault.person": {"person_tag", "participant_id"},
+    "vault.identity_read": {"read_id"},
     "service.claim": {"tag"},
     "service.claim_subject": {"tag"},
     "service.claim_span": {"subject_tag, started_at, activity_id"},
     "service.reading_total": {"tag, activity_id"},
     "service.signed_call": {"call_id"},
     "service.signed_word": {"call_id"},
+    "service.signed_report": {"call_id"},
     "service.redemption_key": {"redemption_id", "request_id"},
     "service.money_call": {"client, key"},
     "service.bank_request": {"request_id", "code_hash"},
+    "service.bank_link": {"bank_id, subject_tag, link_id", "bank_id, subject_tag"},
+    "service.link_request": {"request_id", "handle_hash", "code_hash"},
+    "service.exchanged_token": {"tag"},
+    "service.tombstone": {"kind, source_id, tag"},
+    "service.tombstone_tally": {"tombstone_id, cap, window_start"},
+    "service.guardian_code": {"code_hash"},
+    "service.token_revoked": {"jti"},
+    "service.operator_proposal": {"proposal_id"},
+    "service.operator_approval": {"proposal_id"},
 }
 SLOTS = {
     "service.campaign_slot": {"points_rule, campaign, slot"},
@@ -67,8 +97,16 @@ REFERENCE = {
     "service.licence": {"source_id, scenario, valid_from, granted_at"},
     "service.register_entry": {"entry_id"},
     "service.keyring_check": {"key_version"},
+    "vault.kek": {"kek_version"},
+    "service.retention_run": {"run_id, data_class"},
     "service.rule_document": {"rule_id", "digest", "kind, name, version"},
     "service.source_key": {"source_id, key_id"},
+    "service.source_policy": {"source_id"},
+    "service.source_nonce": {"source_id, nonce"},
+    "service.key_revocation": {"source_id, key_id, revoked_from"},
+    "service.source_day": {"source_id, day"},
+    "service.source_signal": {"source_id, rule, version, day"},
+    "service.client_limit": {"limit_id"},
     "service.approval": {"programme, digest, role, key_id, signature"},
     "service.manifest": {"source_id, day, sequence"},
     "service.manifest_text": {"source_id, day, sequence"},
@@ -81,6 +119,10 @@ REFERENCE = {
     "service.bank_change": {"bank_id, changed_at"},
     "service.bank_key": {"bank_id, key_id"},
     "service.bank_nonce": {"bank_id, nonce"},
+    "service.oauth_client": {"client_id"},
+    "service.client_change": {"client_id, number"},
+    "service.client_key": {"client_id, kid"},
+    "service.assertion_used": {"client_id, jti"},
     "service.listing_document": {"kind, id, version", "digest"},
     "service.listing_change": {"change_id", "kind, id, version, operator"},
     "service.listing": {"kind, id, version", "kind, id"},
@@ -99,6 +141,7 @@ SINGLE_WRITER = {
     "ledger.log_state": {"only"},
     "ledger.seal": {"programme, day"},
     "ledger.seal_head": {"only"},
+    "service.signal_head": {"only"},
 }
 
 _KEYS = """
@@ -107,7 +150,7 @@ _KEYS = """
             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns
     FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE i.indisunique AND n.nspname IN ('ledger', 'service')
+    WHERE i.indisunique AND n.nspname IN ('ledger', 'service', 'vault')
 """
 
 
@@ -138,7 +181,7 @@ async def test_amounts_are_64_bits_and_times_have_a_zone(database: Database) -> 
     columns = await fetch(
         database,
         "SELECT table_name, column_name, data_type FROM information_schema.columns "
-        "WHERE table_schema IN ('ledger', 'service')",
+        "WHERE table_schema IN ('ledger', 'service', 'vault')",
     )
     types = {data_type for _, _, data_type in columns}
     assert types.isdisjoint(
@@ -163,11 +206,29 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "service.register_entry",
         "service.source_key",
         "service.bank_key",
+        "service.agreement",
+        "service.bank_link",
+        "service.link_request",
+        "service.erasure",
+        "service.guardianship",
+        "service.client_key",
+        "vault.kek",
         "service.money_call",
+        "service.signed_report",
         "service.redemption",
         "service.redemption_wish",
+        "service.review",
         "ledger.hold",
     }
+    assert tables.pop("forget_only") == {
+        "service.consent",
+        "service.agreement",
+        "service.bank_link",
+        "service.tally",
+        "service.correction",
+    }
+    assert tables.pop("unname_link") == {"service.link"}
+    assert tables.pop("redact_call") == {"service.signed_call"}
     assert tables.pop("append_only") == {
         "ledger.transfer",
         "ledger.movement",
@@ -183,6 +244,10 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "service.approval",
         "service.manifest",
         "service.keyring_check",
+        "service.client_limit",
+        "vault.key_destroyed",
+        "vault.identity_read",
+        "service.retention_run",
         "service.pool_change",
         "service.redemption_key",
         "service.redemption_entry",
@@ -191,9 +256,20 @@ async def test_every_journal_table_has_its_trigger(database: Database) -> None:
         "service.day_closing",
         "service.dispute_step",
         "service.bank_change",
+        "service.erasure_step",
+        "service.client_change",
+        "service.operator_proposal",
+        "service.operator_approval",
         "service.signed_call",
+        "service.signed_report",
+        "service.key_revocation",
         "service.listing_document",
         "service.listing_change",
+        "service.signal",
+        "service.source_day",
+        "service.source_signal",
+        "service.review_credit",
+        "service.review_step",
     }
     assert not tables
 

@@ -17,7 +17,7 @@ from service.worker import drain
 from tests.conftest import Database, clone
 from tests.documents import AUTHORITY, BODY, Signer, signer
 from tests.ledger.test_check import keep_copies, planted
-from tests.running import Api, pooled, running_api
+from tests.running import Api, pooled, running_api, vault_for_tests
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +127,7 @@ async def ledger(template: Database, worker_id: str, tmp_path_factory: pytest.Te
 
 async def test_what_nobody_touched_has_no_difference(ledger: Database) -> None:
     connection = await asyncpg.connect(ledger.auditor)
-    assert await check_activities(connection) == []
+    assert await check_activities(connection, vault_for_tests()) == []
     assert (await check_ledger(connection)).findings == ()
     await connection.close()
 

@@ -70,7 +70,15 @@ class Shoppers:
                 made = await self._put(client, "POST", "/v1/participants", {"kind": "citizen", "links": [link]})
                 self.people.append(made["participant_id"])
                 self._tokens[made["participant_id"]] = issuer.issue("participant", made["participant_id"])
-            rides = [ride(source, f"rider {number}", km="4.5") for number in range(PEOPLE) for _ in range(40)]
+            days = [
+                {"started_at": f"2026-05-{day:02d}T08:00:00+08:00", "ended_at": f"2026-05-{day:02d}T08:12:00+08:00"}
+                for day in (1, 2, 3, 4)  # ten rides a day: more would wait for a review
+            ]
+            rides = [
+                ride(source, f"rider {number}", km="4.5", **days[each % 4])
+                for number in range(PEOPLE)
+                for each in range(40)
+            ]
             answer = await client.post("/v1/activities", headers=provider, content=orjson.dumps(rides))
             assert all(one["outcome"] == "credited" for one in answer.json()["outcomes"]), answer.text
 

@@ -21,6 +21,8 @@ from service.banks.entitlements import (
     EntitlementRefused,
     create_entitlement_key,
     load_entitlement_key,
+    retire_entitlement_keys,
+    rotate_entitlement_key,
     sign_entitlement,
     verify_entitlement,
 )
@@ -127,6 +129,38 @@ def test_a_key_file_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     with pytest.raises(EntitlementKeyUnusable, match="chmod 600"):
+        load_entitlement_key(path)
+
+
+def test_a_rotation_interrupts_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "entitlement.key"
+    create_entitlement_key(path)
+    first = load_entitlement_key(path)
+    text = sign_entitlement(first, ISSUER, GIVEN)
+    second = rotate_entitlement_key(path)
+    assert load_entitlement_key(path) is second, "whoever reads the file next has the new key"
+    assert second.key_id != first.key_id
+    assert [key.key_id for key in second.former] == [first.key_id]
+    assert verify_entitlement(second, ISSUER, BANK, text, NOW) == GIVEN
+    assert refusal(first, sign_entitlement(second, ISSUER, GIVEN)) == "unknown-key"
+    third = rotate_entitlement_key(path)
+    assert [key.key_id for key in third.former] == [second.key_id, first.key_id]
+    alone = retire_entitlement_keys(path)
+    assert (alone.key_id, alone.former) == (third.key_id, ())
+    assert refusal(alone, text) == "unknown-key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_former_key_signs_for_no_other(tmp_path: Path) -> None:
+    """Each signature is held against the key that it names, not against any of the file."""
+    path = tmp_path / "entitlement.key"
+    create_entitlement_key(path)
+    first, second = load_entitlement_key(path), rotate_entitlement_key(path)
+    disguised = sign_entitlement(replace(first, key_id=second.key_id), ISSUER, GIVEN)
+    assert refusal(second, disguised) == "signature"
+    path.write_bytes(path.read_bytes() + b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(EntitlementKeyUnusable, match="no Ed25519"):
         load_entitlement_key(path)
 
 

@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 
 from ledger.leaf_reading import read_leaf
+from service.banks.registry import set_bank_state
 from service.database import Connection, Pool
 from service.participants import hold_withdrawals
+from service.products.bank_listings import BANK_SUSPENDED, resume_offers_of, suspend_offers_of
 from service.products.listing import (
     AlreadyApproved,
     DocumentConflict,
@@ -187,6 +189,24 @@ async def test_an_offer_stands_as_long_as_its_product_and_its_bank(tx: Connectio
     await submit(tx, newer := product(id=other.id, version="2"), "operator-a", desk())
     with pytest.raises(ListingRefused, match="bank-not-active"):
         await approve(tx, "product", newer.id, 2, "operator-a", desk())
+
+
+async def test_a_bank_takes_its_offers_with_it_and_the_log_hears_of_each(tx: Connection) -> None:
+    (_, one), (_, other), (_, own) = [await on_board(tx) for _ in range(3)]
+    await suspend(tx, "offer", own.id, 1, "operator-a", "complaints", desk())
+    before = len(await tx.fetch("SELECT FROM service.listing WHERE kind = 'offer' AND state = 'listed'"))
+    await set_bank_state(tx, BANK, "suspended", "under-review", timedelta(0))
+    assert await suspend_offers_of(tx, BANK, "operator-a", desk()) == before
+    assert await suspend_offers_of(tx, BANK, "operator-a", desk()) == 0
+    assert await resume_offers_of(tx, BANK, "operator-b", desk()) == 0, "the bank is suspended still"
+    await set_bank_state(tx, BANK, "resumed", None, timedelta(0))
+    await tx.execute("UPDATE service.listing SET state = 'taken_down' WHERE id = $1", other.product)
+    await resume_offers_of(tx, BANK, "operator-b", desk())
+    told = [("listed", None), ("suspended", BANK_SUSPENDED), ("resumed", None)]
+    for made, steps in ((one, told), (other, told[:2]), (own, [told[0], ("suspended", "complaints")])):
+        assert [(leaf["action"], leaf["reason"]) for leaf in await leaves(tx, made)] == steps
+    assert await hold_refused(tx, one) is None
+    assert await hold_refused(tx, own) == "offer-suspended"
 
 
 async def test_a_new_version_takes_the_place_of_the_one_before(tx: Connection) -> None:

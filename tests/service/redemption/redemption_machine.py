@@ -101,7 +101,9 @@ async def open_moments(market: Market) -> list[Moment]:
     for now in moments(datetime.now(SHANGHAI)):
         offset = now - datetime.now(SHANGHAI)
         fresh = Fresh(system_clock(offset))
-        poster = Poster(platform.pool, platform.rules, fresh, clock_offset=offset, lanes=2, queue_items=10_000)
+        poster = Poster(
+            platform.pool, platform.rules, platform.vault, fresh, clock_offset=offset, lanes=2, queue_items=10_000
+        )
         found.append(Moment(now, offset, poster, fresh, BalanceReader(platform.pool, fresh.clock)))
     return found
 

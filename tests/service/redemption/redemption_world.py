@@ -204,7 +204,15 @@ class Market:
         was = platform.poster, platform.fresh, platform.balances
         platform.fresh = Fresh(system_clock(offset))
         platform.balances = BalanceReader(platform.pool, platform.fresh.clock)
-        poster = Poster(platform.pool, platform.rules, platform.fresh, clock_offset=offset, lanes=2, queue_items=10_000)
+        poster = Poster(
+            platform.pool,
+            platform.rules,
+            platform.vault,
+            platform.fresh,
+            clock_offset=offset,
+            lanes=2,
+            queue_items=10_000,
+        )
         platform.poster = poster
         try:
             yield poster

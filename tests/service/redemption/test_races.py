@@ -38,7 +38,9 @@ async def market(api: Api, database: Database) -> AsyncIterator[Market]:
 async def other(api: Api) -> AsyncIterator[Poster]:
     """The poster of another process."""
     platform = api.platform
-    poster = Poster(platform.pool, platform.rules, platform.fresh, clock_offset=NEVER, lanes=2, queue_items=1000)
+    poster = Poster(
+        platform.pool, platform.rules, platform.vault, platform.fresh, clock_offset=NEVER, lanes=2, queue_items=1000
+    )
     yield poster
     await poster.stop()
 

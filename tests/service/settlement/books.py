@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 from service.clock import SHANGHAI, Fresh, system_clock, uuid7
 from service.database import Connection, Pool
 from service.settlement.closing import issue_due
+from service.vault import make_key
+from service.vault.refreshing import adopt_vault
 from service.worker import drain
 from tests.conftest import Database
-from tests.running import pooled
+from tests.running import pooled, vault_for_tests
 
 _numbers = itertools.count(1)
 
@@ -93,6 +95,7 @@ class Books:
             head = (participant_id, redemption_id, bank_id, uri, bytes(32), "a-pool", units, left, units - left, state)
             await connection.execute(_REDEMPTION, *head, at, at + timedelta(days=1), ended)
             await connection.execute(_KEY, redemption_id, participant_id, bank_id)
+            await make_key(connection, vault_for_tests(), participant_id)
             found = Redeemed(participant_id, redemption_id, capture_id, units)
             await self._step(connection, found, redemption_id, bank_id, "hold", None, at, queued)
             if captured:
@@ -157,4 +160,5 @@ async def open_books(database: Database) -> AsyncIterator[Books]:
         uri = f"https://bank.example/{next(_numbers)}"
         async with app.acquire() as connection:
             bank_id = await connection.fetchval(_BANK, uri)
+            await adopt_vault(connection, vault_for_tests())
         yield Books(app, sequencer, uri, bank_id, clock)

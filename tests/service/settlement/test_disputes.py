@@ -28,7 +28,7 @@ from service.settlement.disputes import (
 )
 from service.settlement.states import ANSWER_WITHIN, DECIDE_WITHIN, StepRefused
 from tests.conftest import Database
-from tests.running import pooled
+from tests.running import pooled, vault_for_tests
 from tests.service.settlement.books import Books, Redeemed, later, open_books
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,13 @@ YESTERDAY = TODAY - timedelta(days=1)
 async def dispute(books: Books, found: Redeemed, words: str | None = "nothing came") -> Disputed:
     async with books.app.acquire() as connection, connection.transaction():
         return await open_dispute(
-            connection, found.participant_id, found.redemption_id, "benefit_missing", words, books.fresh
+            connection,
+            vault_for_tests(),
+            found.participant_id,
+            found.redemption_id,
+            "benefit_missing",
+            words,
+            books.fresh,
         )
 
 
@@ -48,10 +54,12 @@ async def step(books: Books, which: Which, what: str, words: str | None = "becau
     fresh = by or books.fresh
     async with books.app.acquire() as connection, connection.transaction():
         if what == "answer":
-            return await answer_dispute(connection, which, "rejects", words, uuid4(), fresh)
+            return await answer_dispute(connection, vault_for_tests(), which, "rejects", words, uuid4(), fresh)
         if what == "withdraw":
-            return await withdraw_dispute(connection, which, words, fresh)
-        return await decide_dispute(connection, which, "bank" if what == "bank" else "participant", words, fresh)
+            return await withdraw_dispute(connection, vault_for_tests(), which, words, fresh)
+        return await decide_dispute(
+            connection, vault_for_tests(), which, "bank" if what == "bank" else "participant", words, fresh
+        )
 
 
 def which_of(found: Disputed) -> Which:
@@ -75,7 +83,9 @@ async def test_a_dispute_is_answered_and_decided_and_all_of_it_is_kept(fresh_dat
             ("resolve_for_participant", "operator", None, "because"),
         ]
         async with books.app.acquire() as connection:
-            assert await read_disputes(connection, found.participant_id, found.redemption_id, TODAY) == [decided]
+            assert await read_disputes(
+                connection, vault_for_tests(), found.participant_id, found.redemption_id, TODAY
+            ) == [decided]
             assert await read_unrefunded(connection, which_of(opened)) == [found.capture_id]
         for again in ("answer", "withdraw", "bank", "participant"):
             with pytest.raises(StepRefused):
@@ -91,9 +101,9 @@ async def test_the_operator_decides_once_the_bank_was_heard_or_let_its_time_pass
         async with books.app.acquire() as connection:
             for today in (TODAY, last):
                 with pytest.raises(StepRefused):
-                    await require_decidable(connection, which, "bank", today)
-            await require_decidable(connection, which, "bank", last + timedelta(days=1))
-            overdue = await read_dispute(connection, which, last + timedelta(days=1))
+                    await require_decidable(connection, vault_for_tests(), which, "bank", today)
+            await require_decidable(connection, vault_for_tests(), which, "bank", last + timedelta(days=1))
+            overdue = await read_dispute(connection, vault_for_tests(), which, last + timedelta(days=1))
         assert (overdue.standing.state, overdue.standing.waits_for) == ("overdue", "operator")
         with pytest.raises(StepRefused):
             await step(books, which, "bank")
@@ -121,7 +131,7 @@ async def test_what_was_withdrawn_may_be_opened_again(fresh_database: Database) 
         second = await dispute(books, found)
         assert second.dispute_id != first.dispute_id
         async with books.app.acquire() as connection:
-            both = await read_disputes(connection, found.participant_id, found.redemption_id, TODAY)
+            both = await read_disputes(connection, vault_for_tests(), found.participant_id, found.redemption_id, TODAY)
         assert [each.dispute_id for each in both] == [first.dispute_id, second.dispute_id]
 
 
@@ -160,7 +170,7 @@ async def test_an_answer_and_a_withdrawal_at_once_leave_one_history(fresh_databa
                 step(books, which, "answer"), step(books, which, "withdraw"), return_exceptions=True
             )
             async with books.app.acquire() as connection:
-                found = await read_dispute(connection, which, TODAY)
+                found = await read_dispute(connection, vault_for_tests(), which, TODAY)
             assert found.steps[-1].state == found.standing.state
             assert [each.number for each in found.steps] == list(range(1, len(found.steps) + 1))
             assert sum(isinstance(each, Disputed) for each in done) == len(found.steps) - 1
@@ -172,7 +182,7 @@ async def test_a_step_waits_for_the_one_under_way(fresh_database: Database) -> N
         which = which_of(await dispute(books, await books.redeem(YESTERDAY)))
         transaction = connection.transaction(isolation="read_committed")
         await transaction.start()
-        await withdraw_dispute(connection, which, None, books.fresh)
+        await withdraw_dispute(connection, vault_for_tests(), which, None, books.fresh)
         answering = asyncio.create_task(step(books, which, "answer"))
         done, _ = await asyncio.wait({answering}, timeout=0.3)
         assert not done
@@ -192,7 +202,7 @@ async def test_a_bank_finds_its_own_disputes_and_no_others(fresh_database: Datab
             async def listed(bank_id: int | None, *, open_only: bool) -> list[UUID]:
                 beginning = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
                 found = await list_disputes(
-                    connection, bank_id, open_only=open_only, after=beginning, limit=10, today=TODAY
+                    connection, vault_for_tests(), bank_id, open_only=open_only, after=beginning, limit=10, today=TODAY
                 )
                 return [each.dispute_id for each in found]
 
@@ -215,5 +225,5 @@ async def test_words_can_be_erased_and_steps_cannot(fresh_database: Database) ->
             await owner.execute("DELETE FROM service.dispute_step")
         await owner.close()
         async with books.app.acquire() as connection:
-            found = await read_dispute(connection, which_of(opened), TODAY)
+            found = await read_dispute(connection, vault_for_tests(), which_of(opened), TODAY)
         assert [(each.step, each.words) for each in found.steps] == [("open", None)]

@@ -5,7 +5,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from service.webhooks import endpoints
 from service.webhooks.endpoints import Change
 from service.webhooks.loop import AT_ONCE
 from service.webhooks.messages import KEPT, LEASE, claim, message_body, queue_test, record, retry, take_up
-from service.webhooks.schedule import ATTEMPTS
+from service.webhooks.schedule import ATTEMPTS, pause_asked
 from service.webhooks.sending import Answer
 from tests.conftest import Database
 from tests.service.webhooks.world import BANK, BEGAN, OTHER_BANK, Heard, World, make_world, receiving, step
@@ -116,6 +116,40 @@ async def test_the_standard_schedule_then_dead(world: World) -> None:
         await world.run()
         assert receiver.indexes[-1] == 0
         assert [state for _, state, _, _ in await world.messages(endpoint.webhook_id)] == ["delivered"] * 2
+
+
+@pytest.mark.parametrize(("asked", "waits_s"), [("700", 700), ("2", 5), ("9" * 30, 86_400), ("soon", 5)])
+async def test_a_receiver_that_asks_for_time_is_given_it(world: World, asked: str, waits_s: int) -> None:
+    async with receiving() as receiver:
+        receiver.answer, receiver.headers = lambda _: 429, f"Retry-After: {asked}\r\n"
+        await world.endpoint(receiver.url)
+        await world.log(step("hold", redemption()))
+        await world.run()
+        await world.later(seconds=waits_s - 1)
+        assert len(receiver.heard) == 1
+        await world.later(seconds=waits_s / 10 + 1)
+        assert len(receiver.heard) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0),
+        ("", 0),
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("-5", 0),
+        ("1.5", 0),
+        ("٣", 0),
+        ("Mon, 01 Jun 2026 04:02:00 GMT", 120),
+        ("Mon, 01 Jun 2026 03:00:00 GMT", 0),
+        ("Mon, 01 Jun 2037 04:00:00 GMT", 86_400),
+        ("99999999999", 86_400),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: int) -> None:
+    assert pause_asked(header, datetime(2026, 6, 1, 4, tzinfo=UTC)) == timedelta(seconds=seconds)
 
 
 async def test_an_endpoint_that_hangs_holds_up_no_other(world: World) -> None:

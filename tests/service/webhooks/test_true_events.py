@@ -13,7 +13,7 @@ from service.webhooks import endpoints
 from service.webhooks.loop import run_deliveries
 from service.worker import drain, run_worker
 from tests.conftest import Database
-from tests.running import pooled, running_api
+from tests.running import pooled, running_api, vault_for_tests
 from tests.service.redemption.redemption_world import BANK, Market, open_market
 from tests.service.webhooks.world import Heard, receiving
 
@@ -78,7 +78,7 @@ async def test_a_listing_is_told_to_its_bank(market: Market) -> None:
     offer = await market.offer(await market.pool())
     size = await sequenced(market)
     async with pooled(market.database.app) as pool, pool.acquire() as connection:
-        page = await read_events(connection, Subscriber(bank=BANK), begun - 1, 100)
+        page = await read_events(connection, vault_for_tests(), Subscriber(bank=BANK), begun - 1, 100)
         (event,) = page.events
         assert (event.kind, page.upto, page.size) == ("listing", size - 1, size)
         assert event.data == {
@@ -90,7 +90,7 @@ async def test_a_listing_is_told_to_its_bank(market: Market) -> None:
             "version": "1",
             "log_index": str(event.index),
         }
-        assert (await read_events(connection, Subscriber(bank=OTHER), -1, 100)).events == ()
+        assert (await read_events(connection, vault_for_tests(), Subscriber(bank=OTHER), -1, 100)).events == ()
 
 
 async def test_pages_of_steps_and_listings_leave_nothing_out(market: Market) -> None:
@@ -101,13 +101,13 @@ async def test_pages_of_steps_and_listings_leave_nothing_out(market: Market) -> 
         await market.done(market.capture(held, 1))
     size = await sequenced(market)
     async with pooled(market.database.app) as pool, pool.acquire() as connection:
-        whole = (await read_events(connection, Subscriber(bank=BANK), -1, 1000)).events
+        whole = (await read_events(connection, vault_for_tests(), Subscriber(bank=BANK), -1, 1000)).events
         assert len(whole) >= 9
         for limit in (1, 2, 3):
             seen: list[Event] = []
             after = -1
             while after < size - 1:
-                page = await read_events(connection, Subscriber(bank=BANK), after, limit)
+                page = await read_events(connection, vault_for_tests(), Subscriber(bank=BANK), after, limit)
                 assert len(page.events) <= limit
                 assert page.upto > after
                 seen += page.events

@@ -61,11 +61,13 @@ class Heard:
 
 @dataclass(slots=True)
 class Receiver:
-    """A bank's server. `answer` gives the status of a request, or None to hang until the other side has had enough."""
+    """A bank's server. `answer` gives the status of a request, or None to hang until the other side has had enough;
+    `headers` are more lines of every answer."""
 
     url: str
     answer: Callable[[Heard], int | None] = lambda _: 204
     heard: list[Heard] = field(default_factory=list)
+    headers: str = ""
 
     @property
     def indexes(self) -> list[int]:
@@ -95,7 +97,8 @@ async def receiving() -> AsyncIterator[Receiver]:
             if status is None:
                 await reader.read()
             else:
-                writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+                head = f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n{receiver.headers}\r\n"
+                writer.write(head.encode())
                 await writer.drain()
         writer.close()
         with suppress(OSError):
