@@ -17,7 +17,7 @@ from api.demonstration import Terminal
 from api.oauth.proving import dpop_proof, token_form
 
 app = typer.Typer(
-    help="客户端：登记、密钥、暂停、吊销；取得令牌。 Clients: registration, keys, suspension; tokens.",
+    help="客户端：登记、密钥、暂停、吊销；取得令牌。 Clients that may ask for tokens, and their keys.",
     no_args_is_help=True,
 )
 

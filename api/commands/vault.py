@@ -18,7 +18,7 @@ from service.vault import Vault, create_master_file
 from service.vault.refreshing import require_vault
 from service.vault.rotation import Rotated, prepare, read_status, rotate
 
-app = typer.Typer(help="密钥库：身份与凭据的加密密钥。 The vault's keys.", no_args_is_help=True)
+app = typer.Typer(help="密钥库：身份与凭据的加密密钥。 The keys of the vault.", no_args_is_help=True)
 
 
 @app.command("init")

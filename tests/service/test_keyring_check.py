@@ -91,11 +91,13 @@ async def test_no_process_starts_on_another_keyring_s_database(fresh_database: D
 async def test_what_a_database_remembers_nobody_changes(database: Database) -> None:
     forbidden = {
         database.app: ("UPDATE service.keyring_check SET check_value = ''", "DELETE FROM service.keyring_check"),
-        database.sequencer: ("INSERT INTO service.keyring_check VALUES (7, '')", "SELECT FROM service.participant"),
+        database.sequencer: (
+            "INSERT INTO service.keyring_check VALUES (7, '')",
+            "SELECT subject_tag FROM service.link",
+        ),
     }
     for url, statements in forbidden.items():
-        connection = await asyncpg.connect(url)
-        for statement in statements:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(statement)
-        await connection.close()
+        async with pooled(url, 1) as pool, pool.acquire() as connection:
+            for statement in statements:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)

@@ -18,9 +18,8 @@ def forms(value: bytes) -> set[bytes]:
         sure = coded[-(-shift * 8 // 6) :].rstrip(b"=")
         sure = sure[: len(sure) - 1] if (shift + len(value)) % 3 else sure
         found |= {sure, sure.replace(b"+", b"-").replace(b"/", b"_")}
-    if not value.isascii() or any(byte < 33 or byte in b'"%\\' for byte in value):
-        escaped = text.encode("ascii", "backslashreplace")
-        found |= {quote(text, safe="").encode(), quote(text, safe="").lower().encode(), escaped}
+    found |= {quote(text, safe="").encode(), quote(text, safe="").lower().encode()}
+    found.add(text.encode("ascii", "backslashreplace"))
     assert min(map(len, found)) >= 6, f"{value!r} is too short to be told from chance"
     return found
 

@@ -217,7 +217,11 @@ def test_a_token_for_every_role_and_for_no_other(served: Served) -> None:
     for arguments, scope, status in (
         (["provider", "--source", source], "activities:write events:read manifests:read settlements:read", 403),
         (["provider", "--feed", "valleybike"], "activities:write events:read manifests:read settlements:read", 403),
-        (["participant", PERSON], "balance:read events:read redemptions:read redemptions:write waivers:write", 404),
+        (
+            ["participant", PERSON],
+            "balance:read events:read profile:read profile:write redemptions:read redemptions:write waivers:write",
+            404,
+        ),
         (["bank", "--bank", "https://bank.example/green"], " ".join(sorted(ROLE_SCOPES["bank"])), 403),
         (["operator"], " ".join(sorted(ROLE_SCOPES["operator"])), 404),
         (["auditor"], " ".join(sorted(ROLE_SCOPES["auditor"])), 404),
