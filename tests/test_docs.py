@@ -33,12 +33,20 @@ import api.v1
 import ledger.check
 import service.activities.models
 import service.banks.models
+import service.clients.models
+import service.limits
 import service.linking.models
 import service.poster
 import service.products.tables
+import service.proposals
 import service.redemption.check
 import service.redemption.models
+import service.reports.models
+import service.retention
+import service.rights.models
 import service.settlement.models
+import service.signals.models
+import service.vault.tables
 import service.webhooks.models
 import service.worker
 from api.auth import ROLE_SCOPES
