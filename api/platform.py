@@ -1,8 +1,10 @@
 """What one API process holds, put together once and handed to every route."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any, TypeVar
 from uuid import UUID
 
 from api.auth import Authenticator
@@ -31,6 +33,8 @@ from service.rights.closed import Closed
 from service.rights.working import Eraser
 from service.settings import Settings
 from service.vault import Vault
+
+Found = TypeVar("Found")
 
 COUNTED_AT_ONCE = 2  # days of sources: long reads, which must not take the poster's connections
 MOST_STREAMS = 64  # of events; each looks into the database twice a second
@@ -69,7 +73,7 @@ class Platform:
     licences: dict[str, tuple[float, Licence | None]] = field(default_factory=dict)
     banks: dict[str, tuple[float, RegisteredBank | None]] = field(default_factory=dict)
     signers: dict[str, tuple[float, Signer | None]] = field(default_factory=dict)
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    flights: dict[tuple[str, str], asyncio.Task[Any]] = field(default_factory=dict)
     offers: Offers = field(default_factory=Offers)
 
     async def licence(self, uri: str) -> Licence | None:
@@ -77,31 +81,20 @@ class Platform:
 
         While the database is away one of the last LICENCE_STALE_S does: the poster waits for the database in any case.
         """
-        now = asyncio.get_running_loop().time()
         seen = self.licences.get(uri)
-        if seen is None or now - seen[0] > LICENCE_FRESH_S:
+        if seen is None or asyncio.get_running_loop().time() - seen[0] > LICENCE_FRESH_S:
             try:
-                async with self.pool.acquire() as connection:
-                    licence = await read_licence(connection, uri, self.today())
-                if licence is not None:
-                    self.observe(licence)
-                seen = self.licences[uri] = (now, licence)
+                seen = self.licences[uri] = await self._once(uri, self._ask_licence)
             except LOST:
-                if seen is None or now - seen[0] > LICENCE_STALE_S:
+                if seen is None or asyncio.get_running_loop().time() - seen[0] > LICENCE_STALE_S:
                     raise
         return seen[1]
 
     async def bank(self, uri: str) -> RegisteredBank | None:
         """The registration of a bank with its keys, at most BANK_FRESH_S old; None when there is none."""
-        loop = asyncio.get_running_loop()
         seen = self.banks.get(uri)
-        if seen is None or loop.time() - seen[0] > BANK_FRESH_S:
-            async with self.asking:  # one asks, and all who came meanwhile have the answer
-                seen = self.banks.get(uri)
-                if seen is None or loop.time() - seen[0] > BANK_FRESH_S:
-                    now = loop.time()
-                    async with self.pool.acquire() as connection:
-                        seen = self.banks[uri] = (now, await read_bank(connection, uri))
+        if seen is None or asyncio.get_running_loop().time() - seen[0] > BANK_FRESH_S:
+            seen = self.banks[uri] = await self._once(uri, self._ask_bank)
         return seen[1]
 
     async def signer(self, uri: str) -> Signer | None:
@@ -110,16 +103,44 @@ class Platform:
         While the database is away one of the last LICENCE_STALE_S does, as with its licence; a nonce could not be
         used up then, so nothing signed is taken.
         """
-        now = asyncio.get_running_loop().time()
         seen = self.signers.get(uri)
-        if seen is None or now - seen[0] > SIGNER_FRESH_S:
+        if seen is None or asyncio.get_running_loop().time() - seen[0] > SIGNER_FRESH_S:
             try:
-                async with self.pool.acquire() as connection:
-                    seen = self.signers[uri] = (now, await read_signer(connection, uri))
+                seen = self.signers[uri] = await self._once(uri, self._ask_signer)
             except LOST:
-                if seen is None or now - seen[0] > LICENCE_STALE_S:
+                if seen is None or asyncio.get_running_loop().time() - seen[0] > LICENCE_STALE_S:
                     raise
         return seen[1]
+
+    async def _once(self, uri: str, ask: Callable[[str], Coroutine[Any, Any, Found]]) -> tuple[float, Found]:
+        """What is asked, and since when it is known. One asks, and all who come meanwhile have the answer, or what was
+        raised: whoever serves hundreds a second would else ask dozens of times whenever a second is over."""
+        key = (ask.__name__, uri)
+        flight = self.flights.get(key)
+        if flight is None:
+            flight = self.flights[key] = asyncio.create_task(self._timed(ask(uri)))
+            flight.add_done_callback(lambda _: self.flights.pop(key, None))
+        found: tuple[float, Found] = await asyncio.shield(flight)
+        return found
+
+    async def _timed(self, asked: Coroutine[Any, Any, Found]) -> tuple[float, Found]:
+        began = asyncio.get_running_loop().time()
+        return began, await asked
+
+    async def _ask_licence(self, uri: str) -> Licence | None:
+        async with self.pool.acquire() as connection:
+            licence = await read_licence(connection, uri, self.today())
+        if licence is not None:
+            self.observe(licence)
+        return licence
+
+    async def _ask_bank(self, uri: str) -> RegisteredBank | None:
+        async with self.pool.acquire() as connection:
+            return await read_bank(connection, uri)
+
+    async def _ask_signer(self, uri: str) -> Signer | None:
+        async with self.pool.acquire() as connection:
+            return await read_signer(connection, uri)
 
     def today(self) -> date:
         """The day it is in Asia/Shanghai."""
