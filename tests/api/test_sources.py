@@ -8,8 +8,8 @@ import asyncpg
 import httpx
 import pytest
 
-from api import platform as api_platform
 from service.activities.licences import Licence
+from service.activities.store import read_licence
 from service.database import Connection
 from tests.conftest import Database
 from tests.running import Api, problem_of, ride
@@ -306,13 +306,12 @@ async def test_both_forms_of_licences_or_none_are_named(api: Api) -> None:
 async def test_of_many_who_ask_at_once_one_asks_the_database(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = await api.source()
     asked: list[str] = []
-    read = api_platform.read_licence
 
     async def counted(tx: Connection, uri: str, today: date) -> Licence | None:
         asked.append(uri)
-        return await read(tx, uri, today)
+        return await read_licence(tx, uri, today)
 
-    monkeypatch.setattr(api_platform, "read_licence", counted)
+    monkeypatch.setattr("api.platform.read_licence", counted)
     found = await asyncio.gather(*(api.platform.licence(uri) for _ in range(50)))
     assert [licence.uri for licence in found if licence is not None] == [uri] * 50
     assert asked == [uri]
