@@ -4,7 +4,10 @@ Where two operators are needed, the first command proposes; the second operator 
 proposal in the environment, as `TANPUHUI_APPROVES=<proposal_id> tanpuhui …`.
 """
 
+import json
 import os
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import httpx
@@ -21,6 +24,7 @@ from service.settings import Settings
 
 TIMEOUT_S = 30
 APPROVES = "TANPUHUI_APPROVES"
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # members of a JWK that nobody is sent
 
 PlatformUrl = Annotated[
     str | None,
@@ -55,6 +59,20 @@ def ask(method: str, address: str, headers: dict[str, str], **content: Any) -> h
             return client.request(method, address, headers={"Accept-Language": "en"} | headers, **content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         fail(f"无法访问 {address}。", f"{address} cannot be asked: {error}")
+
+
+def key_registration(file: Path, valid_from: str | None, valid_to: str | None) -> dict[str, Any]:
+    """The body by which the public key of a JWK file is registered, from now on where no time is named. Of a file that
+    holds the private key too, that stays where it is. Ends the command for what is no JWK."""
+    try:
+        jwk = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        fail(f"{file} 不是 JWK。", f"{file} holds no JWK: {error}")
+    if not isinstance(jwk, dict):
+        fail(f"{file} 不是 JWK。", f"{file} holds no JWK: expected an object, found {type(jwk).__name__}")
+    public = {name: value for name, value in jwk.items() if name not in _PRIVATE}
+    begins = valid_from or datetime.now(UTC).isoformat(timespec="seconds")
+    return {"key": public, "valid_from": begins} | ({"valid_to": valid_to} if valid_to else {})
 
 
 def require_done(answer: httpx.Response) -> Any:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.markup import escape
 
-from api.commands.asking import GivenToken, PlatformUrl, ask, bearer, platform_address, require_done
+from api.commands.asking import GivenToken, PlatformUrl, ask, bearer, key_registration, platform_address, require_done
 from api.commands.environment import Json, fail, read_settings
 from api.demonstration import Terminal
 from api.signatures.signing import SigningKey, public_jwk, sign_call
@@ -70,12 +70,7 @@ def key(
 
     The log has a leaf of each change. Again, with its first --valid-from, it can be ended or end earlier.
     """
-    try:
-        jwk = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        fail(f"{file} 不是 JWK。", f"{file} holds no JWK: {error}")
-    begins = valid_from or datetime.now(UTC).isoformat(timespec="seconds")
-    body = {"bank": uri, "key": jwk, "valid_from": begins} | ({"valid_to": valid_to} if valid_to else {})
+    body = {"bank": uri} | key_registration(file, valid_from, valid_to)
     _shown(_operator("PUT", "/v1/banks/keys", body, url, token), Terminal(as_json))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,16 @@ import httpx
 import typer
 from rich.markup import escape
 
-from api.commands.asking import TIMEOUT_S, GivenToken, PlatformUrl, ask, bearer, platform_address, require_done
+from api.commands.asking import (
+    TIMEOUT_S,
+    GivenToken,
+    PlatformUrl,
+    ask,
+    bearer,
+    key_registration,
+    platform_address,
+    require_done,
+)
 from api.commands.bank import read_signing_key
 from api.commands.environment import Json, fail, read_settings
 from api.demonstration import Terminal
@@ -72,12 +80,7 @@ def key(
 
     Several may count at once, for a change without a gap. Again, with its first --valid-from, it can be ended.
     """
-    try:
-        jwk = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        fail(f"{file} 不是 JWK。", f"{file} holds no JWK: {error}")
-    begins = valid_from or datetime.now(UTC).isoformat(timespec="seconds")
-    body = {"client_id": client_id, "key": jwk, "valid_from": begins} | ({"valid_to": valid_to} if valid_to else {})
+    body = {"client_id": client_id} | key_registration(file, valid_from, valid_to)
     _shown(_operator("PUT", "/v1/clients/keys", body, url, token), Terminal(as_json))
 
 

@@ -1,14 +1,12 @@
 """`tanpuhui source`: an operator says whether a data provider must sign, registers its keys, revokes a stolen one."""
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
-from api.commands.asking import GivenToken, PlatformUrl, ask, bearer, platform_address, require_done
+from api.commands.asking import GivenToken, PlatformUrl, ask, bearer, key_registration, platform_address, require_done
 from api.commands.environment import Json, fail, read_settings
 from api.demonstration import Terminal
 
@@ -59,13 +57,7 @@ def add(
 
     The log has a leaf of each change. Again, with its first --valid-from, it can be ended or end earlier.
     """
-    try:
-        jwk = json.loads(file.read_text("utf-8"))
-        jwk = {name: value for name, value in jwk.items() if name != "d"}  # a private key stays where it is
-    except (OSError, ValueError, AttributeError) as error:
-        fail(f"{file} 不是 JWK。", f"{file} holds no JWK: {error}")
-    begins = valid_from or datetime.now(UTC).isoformat(timespec="seconds")
-    body = {"uri": uri, "key": jwk, "valid_from": begins} | ({"valid_to": valid_to} if valid_to else {})
+    body = {"uri": uri} | key_registration(file, valid_from, valid_to)
     done = _operator("PUT", "/v1/sources/keys", body, url, token)
     terminal = Terminal(as_json)
     named = done["key"]["kid"]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from api.cli import app
+from api.commands.asking import key_registration
 from tests.running import Api, served
 
 pytestmark = pytest.mark.anyio
@@ -103,3 +105,18 @@ def test_a_token_for_a_bank_names_it(tmp_path: Path) -> None:
     done = run("token", "bank", "--bank", "https://bank.example/green", env=environment)
     assert done.exit_code == 0
     assert done.stdout.count(".") == 2
+
+
+@pytest.mark.parametrize("kind", ["OKP", "RSA"])
+def test_of_a_private_key_nothing_private_is_sent(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "key.jwk"
+    public = {"kty": kind, "kid": "k1", "x": "AAAA", "n": "BBBB", "e": "AQAB"}
+    private = dict.fromkeys(("d", "p", "q", "dp", "dq", "qi", "oth", "k"), "secret")
+    file.write_text(json.dumps(public | private), "utf-8")
+    since = "2026-01-01T00:00:00Z"
+    assert key_registration(file, since, None) == {"key": public, "valid_from": since}
+    assert key_registration(file, since, since) == {"key": public, "valid_from": since, "valid_to": since}
+    for text in ("", "[]", "{", '"key"'):
+        file.write_text(text, "utf-8")
+        with pytest.raises(typer.Exit):
+            key_registration(file, since, None)
